@@ -1,0 +1,156 @@
+"""The values that travel through a run. Frozen data only; nothing here does I/O.
+
+A source yields `Row` (or `BadRow`), the parser makes an `Artist` (or a `Rejected`
+outcome) of it, the model answers with a `Bio`, and every row ends as one `Outcome`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+Json: TypeAlias = Any
+"""What a cell may hold: None, bool, int, float, str, or lists and mappings of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a source: its name, its type as the source tells it, may it be null."""
+
+    name: str
+    type: str = "text"
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a source. `number` is what a person sees: the line of the file on which
+    the row begins, counted from 1. `values` stand in the order of the source's columns."""
+
+    number: int
+    values: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be read. `text` is what could be seen of it, cut to 500 characters."""
+
+    number: int
+    reason: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artist:
+    """A row that parsed. `id` is in the canonical form of the table's id column; `data` holds
+    what the catalogue knows, in the order of its columns, empty cells left out."""
+
+    row: int
+    id: str
+    name: str
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def input_sha256(self) -> str:
+        """Fingerprint (hex) of what is known: the name and the data, whatever their order."""
+        known = [self.name, self.data]
+        return hashlib.sha256(orjson.dumps(known, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call as the API counted them; None where it did not say.
+    `cached_tokens` are part of `input_tokens`, `reasoning_tokens` of `output_tokens`."""
+
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bio:
+    """A complete, usable text with what is known of the call that made it.
+
+    `request` goes into the ledger's line as it is: `prompt` (or `prompt_id`), `version`,
+    `variables`, `model`, `parameters`. `prompt_sha256` (hex) is the fingerprint of prompt,
+    model and parameters together. `created` is in Unix seconds, `latency_ms` the time of the
+    last attempt alone, `attempts` counts the calls that were made for this text.
+    `cleaned` tells that characters which cannot be stored were taken out of the text.
+    """
+
+    text: str
+    request: Mapping[str, Json]
+    prompt_sha256: str
+    response_id: str | None = None
+    created: int | None = None
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    request_id: str | None = None
+    latency_ms: float = 0.0
+    attempts: int = 1
+    cleaned: bool = False
+
+
+Generate: TypeAlias = Callable[[Artist, str], Bio]
+"""The model: one call, no retry. The second argument is the id of this attempt, sent as
+`X-Client-Request-Id`. Raises the `ModelError` family (see errors.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The bio is committed and its line is on disk."""
+
+    artist: Artist
+    bio: Bio
+    seq: int
+    hash: str
+    worker: int | None = None
+    """Number of the thread that made the call; None for a reply taken from a journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No bio. `kind` is one word of the field (`refused`, `incomplete`, `timeout`, ...).
+    `transient` failures are taken again by the next `--resume`, others only on demand.
+    `text`, `response_id` and `usage` tell of a reply that was paid for and is not usable."""
+
+    artist: Artist
+    kind: str
+    reason: str
+    attempts: int
+    transient: bool
+    text: str | None = None
+    response_id: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that is no artist: it could not be read, has no id or name, or its id does not fit."""
+
+    row: int
+    reason: str
+    text: str = ""
+
+
+SkipReason: TypeAlias = Literal["done", "elsewhere", "has_bio", "no_row", "failed", "repeated"]
+"""done: committed in this ledger; elsewhere: in another ledger of this database; has_bio: its
+row holds a bio (--keep-existing); no_row: not in the table (--on-missing skip); failed: failed
+for good in an earlier run; repeated: the id stood in this input before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An artist for which nothing had to be done."""
+
+    artist: Artist
+    reason: SkipReason
+
+
+Outcome: TypeAlias = Done | Failed | Rejected | Skipped
