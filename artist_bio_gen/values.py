@@ -47,12 +47,14 @@ class BadRow:
 @dataclass(frozen=True, slots=True)
 class Artist:
     """A row that parsed. `id` is in the canonical form of the table's id column; `data` holds
-    what the catalogue knows, in the order of its columns, empty cells left out."""
+    what the catalogue knows, in the order of its columns, empty cells left out. `generation`
+    is the number of the bio to be written: 1, and higher when it is written anew."""
 
     row: int
     id: str
     name: str
     data: Mapping[str, Json] = field(default_factory=dict)
+    generation: int = 1
 
     @property
     def input_sha256(self) -> str:
@@ -103,6 +105,15 @@ Generate: TypeAlias = Callable[[Artist, str], Bio]
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The last line of a ledger: its number (0: no line yet) and its hash (hex)."""
+
+    ledger: str
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The bio is committed and its line is on disk."""
 
@@ -130,6 +141,10 @@ class Failed:
     usage: Usage | None = None
 
 
+NO_ROW = "no_row"
+"""The kind of failure when the artist is not in the table and --on-missing is fail: no call."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that is no artist: it could not be read, has no id or name, or its id does not fit."""
@@ -147,10 +162,13 @@ for good in an earlier run; repeated: the id stood in this input before."""
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An artist for which nothing had to be done."""
+    """An artist for which nothing had to be done. For one that is done: has what the catalogue
+    knows, or the prompt with its model and parameters, changed since its bio was written?"""
 
     artist: Artist
     reason: SkipReason
+    changed_input: bool = False
+    changed_prompt: bool = False
 
 
 Outcome: TypeAlias = Done | Failed | Rejected | Skipped

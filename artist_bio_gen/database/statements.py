@@ -1,0 +1,99 @@
+"""The statements of the hot path, in one place."""
+
+from __future__ import annotations
+
+
+from psycopg import sql
+
+from artist_bio_gen.database.connect import table_identifier
+from artist_bio_gen.database.ids import IdKind
+
+RECORD_FAILURE = """
+    insert into artist_bio_gen.failures
+        (ledger, artist_id, artist_name, run, kind, reason, attempts, transient)
+    values (%s, %s, %s, %s, %s, %s, %s, %s)
+    on conflict (ledger, artist_id) do update set
+        artist_name = excluded.artist_name, run = excluded.run, kind = excluded.kind,
+        reason = excluded.reason, attempts = failures.attempts + excluded.attempts,
+        transient = excluded.transient, failed_at = now()
+"""
+
+
+def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
+    """One statement, one round trip: the head moves, or nothing is written. The bio's row is
+    updated first and inserted only where there is none, so that a table needs no unique
+    constraint, and columns of the user's that may not be null only matter for new rows."""
+    # `sql_type` is one of the constants of ids.py.
+    type_ = sql.SQL(kind.sql_type)
+    inserted = (
+        """
+        insert into {table} (id, name, bio)
+        select d.id::{type}, d.name, d.bio from d
+        where exists (select from moved)
+          and not exists (select from updated u where u.id = d.id::{type})
+        returning 1
+        """
+        if insert_missing
+        else "select 1 where false"
+    )
+    text = """
+    with moved as (
+        update artist_bio_gen.heads set seq = %(new_seq)s, hash = %(new_hash)s, updated_at = now()
+        where ledger = %(ledger)s and seq = %(old_seq)s and hash = %(old_hash)s
+        returning seq
+    ), d as (
+        select * from unnest(
+            %(seqs)s::bigint[], %(hashes)s::text[], %(lines)s::text[], %(runs)s::uuid[],
+            %(ids)s::text[], %(names)s::text[], %(bios)s::text[], %(generations)s::integer[],
+            %(inputs)s::text[], %(prompts)s::text[]
+        ) as d(seq, hash, line, run, id, name, bio, generation, input_sha256, prompt_sha256)
+    ), committed as (
+        insert into artist_bio_gen.commits (ledger, seq, run, artist_id, generation, input_sha256,
+            prompt_sha256, hash, line)
+        select %(ledger)s, d.seq, d.run, d.id, d.generation, d.input_sha256, d.prompt_sha256,
+            d.hash, d.line
+        from d where exists (select from moved)
+    ), replaced as (
+        insert into artist_bio_gen.replaced_bios (ledger, seq, artist_id, bio)
+        select %(ledger)s, d.seq, d.id, min(t.bio) from d join {table} t on t.id = d.id::{type}
+        where t.bio <> '' and t.bio <> d.bio and exists (select from moved)
+        group by d.seq, d.id
+    ), updated as (
+        update {table} t set bio = d.bio from d
+        where t.id = d.id::{type} and exists (select from moved)
+        returning t.id
+    ), inserted as ({inserted})
+    select exists (select from moved),
+        (select count(distinct id) from updated) + (select count(*) from inserted),
+        pg_current_xact_id()::text
+    """
+    return sql.SQL(text).format(
+        inserted=sql.SQL(inserted).format(table=table_identifier(table), type=type_),
+        table=table_identifier(table),
+        type=type_,
+    )
+
+
+def known_statement(table: str, kind: IdKind) -> sql.Composed:
+    """One query for many artists: made of look-ups by index, whatever the tables' sizes."""
+    type_ = sql.SQL(kind.sql_type)
+    return sql.SQL(
+        """
+    select i.id, t.has_bio is not null, coalesce(t.has_bio, false),
+        c.generation, c.seq, c.run::text, c.input_sha256, c.prompt_sha256,
+        exists (select from artist_bio_gen.commits o
+                where o.artist_id = i.id and o.ledger <> %(ledger)s),
+        f.run::text, f.transient
+    from unnest(%(ids)s::text[]) as i(id)
+    left join lateral (
+        select coalesce(bool_or(t.bio <> ''), false) as has_bio from {table} t
+        where t.id = i.id::{type} having count(*) > 0
+    ) t on true
+    left join lateral (
+        select c.* from artist_bio_gen.commits c
+        where c.artist_id = i.id and c.ledger = %(ledger)s
+        order by c.generation desc limit 1
+    ) c on true
+    left join artist_bio_gen.failures f on f.ledger = %(ledger)s and f.artist_id = i.id
+    """
+    ).format(table=table_identifier(table), type=type_)

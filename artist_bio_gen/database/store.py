@@ -1,0 +1,429 @@
+"""Bios and commit rows in Postgres.
+
+`BioStore.commit` puts a group of bios, one commit row per line and the new head into one
+transaction, and rides out what passes by itself: a lost connection (asking on a new one whether
+the commit went through), a restart, a full server. The caller holds the ledger's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import psycopg
+import tenacity
+from psycopg import sql
+
+from artist_bio_gen.database.connect import (
+    check_server,
+    connect,
+    connect_first,
+    describe,
+    table_identifier,
+)
+from artist_bio_gen.database.ids import IdKind
+from artist_bio_gen.database.migrate import pending, table_exists
+from artist_bio_gen.database.statements import RECORD_FAILURE, commit_statement, known_statement
+from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
+from artist_bio_gen.values import Failed, Head
+
+_T = TypeVar("_T")
+
+COLUMNS = ("id", "name", "bio")
+"""What the artists' table must have."""
+
+_PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
+_PASSING_CODES = ("25006", "55P03", "55006", "57014")  # read-only after a failover, locks, time
+_ROW_CLASSES = ("22", "23")  # data exception, integrity constraint
+
+
+class HeadMovedError(LedgerError):
+    """The database's head is not where the ledger's is: reconcile, then try again."""
+
+
+class RowsRefusedError(Exception):
+    """The database refuses one of these rows (too long, a constraint, a duplicate)."""
+
+    def __init__(self, reason: str, *, duplicate: bool) -> None:
+        super().__init__(reason)
+        self.duplicate = duplicate
+
+
+class _PassingError(Exception):
+    """What may be gone at the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRow:
+    """One line of the ledger with what the database keeps of it. `line` is its exact text."""
+
+    seq: int
+    hash: str
+    line: str
+    run: str
+    artist_id: str
+    artist_name: str
+    bio: str
+    generation: int
+    input_sha256: str
+    prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database knows of one artist. `generation`, `seq`, `run` and the fingerprints
+    are those of its newest bio in this ledger, None without one. `elsewhere`: another ledger
+    of this database holds a bio. `failed_run` and `failed_transient` tell of its last failure."""
+
+    has_row: bool
+    has_bio: bool
+    generation: int | None
+    seq: int | None
+    run: str | None
+    input_sha256: str | None
+    prompt_sha256: str | None
+    elsewhere: bool
+    failed_run: str | None
+    failed_transient: bool | None
+
+
+class BioStore:
+    """One connection for one thread: the committer has one store, the look-ups another."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        table: str,
+        insert_missing: bool = True,
+        max_wait: float = 600.0,
+        on_trouble: Callable[[str], None] = lambda reason: None,
+        on_recovery: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None],
+    ) -> None:
+        """`insert_missing`: artists without a row get one. `max_wait` (s): how long a database
+        that is away is waited for. `sleep` is called between attempts and may raise to end the
+        waiting. `on_trouble` and `on_recovery` frame each such wait."""
+        self._conninfo = conninfo
+        self.table = table
+        self._max_wait = max_wait
+        self._on_trouble = on_trouble
+        self._on_recovery = on_recovery
+        self._sleep = sleep
+        self._conn: psycopg.Connection | None = connect_first(conninfo)
+        try:
+            self.id_kind = _check_table(self._conn, table)
+        except BaseException:
+            self.close()
+            raise
+        self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
+        self._known_sql = known_statement(table, self.id_kind)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    # ---- the head -------------------------------------------------------------------------
+
+    def head(self, ledger: str) -> Head | None:
+        """The head as the database has it; None when it does not know this ledger."""
+        return self._riding_out(lambda conn: _head(conn, ledger))
+
+    def create_head(self, head: Head, path: str) -> None:
+        """Makes a new ledger known. Does nothing when it is."""
+
+        def insert(conn: psycopg.Connection) -> None:
+            conn.execute(
+                "insert into artist_bio_gen.heads (ledger, seq, hash, path, host)"
+                " values (%s, %s, %s, %s, %s) on conflict (ledger) do nothing",
+                [head.ledger, head.seq, head.hash, path, socket.gethostname()],
+            )
+
+        self._riding_out(insert)
+
+    def line_hash(self, ledger: str, seq: int) -> str | None:
+        """Hash of the commit row with this number, None without one."""
+
+        def ask(conn: psycopg.Connection) -> str | None:
+            row = conn.execute(
+                "select hash from artist_bio_gen.commits where ledger = %s and seq = %s",
+                [ledger, seq],
+            ).fetchone()
+            return None if row is None else str(row[0])
+
+        return self._riding_out(ask)
+
+    def lines_after(self, ledger: str, seq: int) -> Iterator[tuple[int, str, bytes]]:
+        """(number, hash, exact line) of the commit rows above `seq`, in order, page by page."""
+        while page := self._riding_out(partial(_page_of_lines, ledger=ledger, seq=seq)):
+            for number, digest, line in page:
+                yield number, digest, line.encode()
+                seq = number
+
+    # ---- committing -----------------------------------------------------------------------
+
+    def commit(self, rows: Sequence[CommitRow], *, old: Head) -> str | None:
+        """Commits bios and commit rows (at least one, at most one per artist) and moves the head
+        from `old` to the last of them. Returns the transaction's id, None when it could not be
+        learned (the connection was lost with the commit's answer).
+
+        Raises RowsRefusedError, HeadMovedError, ConfigError (missing rights or tables): nothing
+        was committed; LimitError (the database stayed away for `max_wait`): the next start
+        finds out.
+        """
+        new = Head(old.ledger, rows[-1].seq, rows[-1].hash)
+        unsure = False
+
+        def attempt(conn: psycopg.Connection) -> str | None:
+            nonlocal unsure
+            if unsure and _head(conn, old.ledger, for_update=True) == new:
+                return None
+            unsure = True
+            with conn.transaction():
+                return self._insert(conn, rows, old, new)
+
+        return self._riding_out(attempt)
+
+    def record(self, failures: Sequence[Failed], *, ledger: str, run: str) -> None:
+        """Notes failures, the newest for each artist."""
+
+        def insert(conn: psycopg.Connection) -> None:
+            with conn.transaction():
+                for failed in failures:
+                    conn.execute(RECORD_FAILURE, _failure_values(failed, ledger, run))
+
+        self._riding_out(insert)
+
+    def _insert(
+        self, conn: psycopg.Connection, rows: Sequence[CommitRow], old: Head, new: Head
+    ) -> str:
+        found = conn.execute(
+            self._commit_sql,
+            {
+                "ledger": old.ledger,
+                "old_seq": old.seq,
+                "old_hash": old.hash,
+                "new_seq": new.seq,
+                "new_hash": new.hash,
+                "seqs": [row.seq for row in rows],
+                "hashes": [row.hash for row in rows],
+                "lines": [row.line for row in rows],
+                "runs": [row.run for row in rows],
+                "ids": [row.artist_id for row in rows],
+                "names": [row.artist_name for row in rows],
+                "bios": [row.bio for row in rows],
+                "generations": [row.generation for row in rows],
+                "inputs": [row.input_sha256 for row in rows],
+                "prompts": [row.prompt_sha256 for row in rows],
+            },
+        ).fetchone()
+        assert found is not None
+        moved, stored, transaction_id = found
+        if not moved:
+            raise HeadMovedError(
+                f"ledger {old.ledger}: the database's head is not at line {old.seq}"
+            )
+        if stored != len(rows):
+            raise RowsRefusedError(
+                f"{self.table} has no row with this id any more, and --on-missing does not let it"
+                " be inserted",
+                duplicate=False,
+            )
+        return str(transaction_id)
+
+    # ---- asking ---------------------------------------------------------------------------
+
+    def known(self, ledger: str, ids: Sequence[str]) -> dict[str, Known]:
+        """What is known of each of these artists (ids in canonical form), in one query."""
+
+        def ask(conn: psycopg.Connection) -> dict[str, Known]:
+            rows = conn.execute(self._known_sql, {"ledger": ledger, "ids": list(ids)})
+            return {row[0]: Known(*row[1:]) for row in rows}
+
+        return self._riding_out(ask)
+
+    # ---- runs -----------------------------------------------------------------------------
+
+    def begin_run(self, run: str, ledger: str, version: str, settings: Mapping[str, Any]) -> None:
+        def insert(conn: psycopg.Connection) -> None:
+            conn.execute(
+                "insert into artist_bio_gen.runs (run, ledger, host, pid, version, settings)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict (run) do nothing",
+                [run, ledger, socket.gethostname(), os.getpid(), version, json.dumps(settings)],
+            )
+
+        self._riding_out(insert)
+
+    def end_run(self, run: str, exit_code: int, counts: Mapping[str, Any]) -> None:
+        def update(conn: psycopg.Connection) -> None:
+            conn.execute(
+                "update artist_bio_gen.runs set ended_at = now(), exit_code = %s, counts = %s"
+                " where run = %s",
+                [exit_code, json.dumps(counts), run],
+            )
+
+        self._riding_out(update)
+
+    def writing_anew(self, ledger: str) -> tuple[int, str] | None:
+        """(number, input) of a run with --again that is not finished: bios up to that number
+        are to be written anew for the artists of that input. None when there is none."""
+
+        def ask(conn: psycopg.Connection) -> tuple[int, str] | None:
+            row = conn.execute(
+                "select again_after, again_input from artist_bio_gen.heads"
+                " where ledger = %s and again_after is not null",
+                [ledger],
+            ).fetchone()
+            return None if row is None else (row[0], row[1])
+
+        return self._riding_out(ask)
+
+    def set_writing_anew(self, ledger: str, after: int | None, source: str | None) -> None:
+        def update(conn: psycopg.Connection) -> None:
+            with conn.transaction():
+                conn.execute(
+                    "update artist_bio_gen.heads set again_after = %s, again_input = %s"
+                    " where ledger = %s",
+                    [after, source, ledger],
+                )
+                if after is not None:
+                    # Earlier failures must not keep an artist out of being written anew.
+                    conn.execute("delete from artist_bio_gen.failures where ledger = %s", [ledger])
+
+        self._riding_out(update)
+
+    # ---- riding out -----------------------------------------------------------------------
+
+    def _riding_out(self, work: Callable[[psycopg.Connection], _T]) -> _T:
+        """Calls `work` with a live connection, again for as long as what fails may pass."""
+        troubled = False
+
+        def noticed(state: tenacity.RetryCallState) -> None:
+            nonlocal troubled
+            troubled = True
+            assert state.outcome is not None
+            self._on_trouble(str(state.outcome.exception()))
+
+        try:
+            return self._retrying(noticed)(lambda: self._attempt(work))
+        except _PassingError as exc:
+            raise LimitError(
+                f"{describe(self._conninfo)}: away for more than {self._max_wait:g} s ({exc});"
+                " what was paid for is in the journal: --resume when the database is back"
+            ) from exc
+        finally:
+            if troubled:
+                self._on_recovery()
+
+    def _retrying(self, noticed: Callable[[tenacity.RetryCallState], None]) -> tenacity.Retrying:
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            stop=tenacity.stop_after_delay(self._max_wait),
+            sleep=self._sleep,
+            before_sleep=noticed,
+            reraise=True,
+        )
+
+    def _attempt(self, work: Callable[[psycopg.Connection], _T]) -> _T:
+        try:
+            if self._conn is None or self._conn.closed:
+                self._conn = connect(self._conninfo)
+            return work(self._conn)
+        except psycopg.Error as exc:
+            if self._conn is not None and self._conn.broken:
+                self.close()
+            raise _sorted_error(exc, describe(self._conninfo)) from exc
+
+
+def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
+    """Tells apart what may pass, what a row is guilty of, and what needs a person. By SQLSTATE
+    (PostgreSQL manual, appendix A); a lost connection has none."""
+    state = exc.sqlstate
+    text = str(exc).strip()
+    if state is None:
+        if isinstance(exc, psycopg.DataError):
+            return RowsRefusedError(text, duplicate=False)
+        if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError):
+            return _PassingError(text)
+    elif state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES:
+        return _PassingError(text)
+    elif state.startswith(_ROW_CLASSES):
+        constraint = exc.diag.constraint_name
+        return RowsRefusedError(text, duplicate=constraint == "one_bio_per_generation")
+    return ConfigError(f"{where}: {text} (SQLSTATE {state})")
+
+
+def open_problems(conninfo: str, *, table: str, allow_fsync_off: bool) -> list[str]:
+    """What `artist-bio-gen migrate` would have to do first, a line each. ConfigError for a server
+    that must not be used."""
+    with connect_first(conninfo) as conn:
+        check_server(conn, allow_fsync_off=allow_fsync_off)
+        missing = [
+            f"the program's tables (migration {item.number:04d}_{item.name})"
+            for item in pending(conn)
+        ]
+        if not table_exists(conn, table):
+            missing.append(f"the table {table}")
+        return missing
+
+
+def _check_table(conn: psycopg.Connection, table: str) -> IdKind:
+    rows = conn.execute(
+        "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a"
+        " where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped",
+        [table_identifier(table).as_string(conn)],
+    ).fetchall()
+    types: dict[str, str] = dict(rows)
+    if lacking := [name for name in COLUMNS if name not in types]:
+        raise ConfigError(
+            f"table {table} has no column {lacking[0]!r} (it has: {', '.join(types) or 'none'});"
+            " it needs id, name and bio. Name another with --table"
+        )
+    return IdKind.of(types["id"], table=table, column="id")
+
+
+def _head(conn: psycopg.Connection, ledger: str, *, for_update: bool = False) -> Head | None:
+    # With FOR UPDATE the answer waits for a transaction of a lost connection that still holds
+    # the row: it has committed or rolled back when this returns.
+    row = conn.execute(
+        sql.SQL("select seq, hash from artist_bio_gen.heads where ledger = %s {}").format(
+            sql.SQL("for update" if for_update else "")
+        ),
+        [ledger],
+    ).fetchone()
+    return None if row is None else Head(ledger, row[0], row[1])
+
+
+def _page_of_lines(conn: psycopg.Connection, ledger: str, seq: int) -> list[tuple[int, str, str]]:
+    return conn.execute(
+        "select seq, hash, line from artist_bio_gen.commits"
+        " where ledger = %s and seq > %s order by seq limit 1000",
+        [ledger, seq],
+    ).fetchall()
+
+
+def _failure_values(failed: Failed, ledger: str, run: str) -> list[object]:
+    return [
+        ledger,
+        failed.artist.id,
+        failed.artist.name,
+        run,
+        failed.kind,
+        # A reason quotes what a server said, which may be what text cannot hold.
+        failed.reason.replace("\0", "").encode("utf-8", "replace").decode(),
+        failed.attempts,
+        failed.transient,
+    ]

@@ -1,0 +1,127 @@
+"""Every call that ledger and journal make on a file goes through one small table, so that a
+test can let each of them fail. "On disk" means fsync, for a new or renamed file its folder too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from artist_bio_gen.errors import LedgerFileError
+
+PRIVATE = 0o600
+"""Mode of every file the program makes: ledgers hold catalogue data and paid texts."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    (
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.glusterfs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileCalls:
+    """The calls as `os` and `fcntl` have them."""
+
+    open: Callable[[str, int, int], int] = os.open
+    write: Callable[[int, bytes], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    ftruncate: Callable[[int, int], None] = os.ftruncate
+    rename: Callable[[str, str], None] = os.replace
+    unlink: Callable[[str], None] = os.unlink
+    flock: Callable[[int, int], None] = fcntl.flock
+
+
+REAL = FileCalls()
+
+
+def write_all(calls: FileCalls, fd: int, data: bytes) -> None:
+    """Writes all of `data`; a short write (disk full, a limit) is continued until it raises."""
+    written = calls.write(fd, data)
+    while written < len(data):
+        data = data[written:]
+        written = calls.write(fd, data)
+
+
+def sync_folder(calls: FileCalls, folder: Path) -> None:
+    fd = calls.open(str(folder), os.O_RDONLY | os.O_DIRECTORY, 0)
+    try:
+        calls.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_file(calls: FileCalls, path: Path, data: bytes) -> None:
+    """Puts a whole file in place: the old one or the new one is there, never a part."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        try:
+            write_all(calls, fd, data)
+            calls.fsync(fd)
+        finally:
+            os.close(fd)
+        calls.rename(temporary, str(path))
+    except OSError as exc:
+        Path(temporary).unlink(missing_ok=True)
+        raise LedgerFileError(f"{path}: cannot be written: {exc.strerror}") from exc
+    sync_folder(calls, path.parent)
+
+
+def open_locked(calls: FileCalls, path: Path, flags: int) -> int | None:
+    """Opens `path` and locks it for as long as the descriptor is open; None when another
+    process holds it."""
+    fd = calls.open(str(path), flags | os.O_CLOEXEC, PRIVATE)
+    try:
+        calls.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def is_same_file(fd: int, path: Path) -> bool:
+    """Does `path` still name the file behind `fd`? Writing and syncing a file that was deleted
+    or replaced succeeds, so it has to be asked."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(fd), there)
+
+
+def file_system_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
+    """Type of the file system that `path` lies on, by the longest mount point above it;
+    None where the kernel does not tell (proc_pid_mountinfo(5))."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    real = path.resolve()
+    best, kind = -1, None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = Path(before.split(" ")[4].encode().decode("unicode_escape"))
+        if (real == point or point in real.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), after.split(" ")[0]
+    return kind

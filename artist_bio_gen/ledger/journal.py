@@ -1,0 +1,283 @@
+"""The journal: what was asked and what has arrived, until it stands in the ledger.
+
+Before a call an *intent* is written, after it the *reply* (or the failure) before anything else
+is done with it. Written survives a kill of the process; `sync` makes it survive a loss of power.
+After a crash `orphans` gives back every reply that was paid for and every call that was in flight.
+
+Files are `out.jsonl.journal.<run>.<number>`, one entry a line: CRC-32 in hex, a blank, JSON.
+A new file begins when one has reached its size; one is removed when nothing in it is needed
+any more, so the journal stays small however long a run is. Each is locked while its owner lives.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from artist_bio_gen.errors import LedgerFileError
+from artist_bio_gen.ledger.files import REAL, FileCalls, open_locked, sync_folder, write_all
+from artist_bio_gen.ledger.ledger import beside
+from artist_bio_gen.values import Artist, Bio, Failed, Usage
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A call that was begun."""
+
+    artist_id: str
+    artist_name: str
+    attempt: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A bio that arrived, with the run that bought it."""
+
+    run: str
+    artist: Artist
+    bio: Bio
+
+
+@dataclass(slots=True)
+class _Segment:
+    path: Path
+    fd: int
+    size: int = 0
+    needed_by: int = 0  # artists with an entry in this file that are not settled
+
+
+class Journal:
+    """The journal of one process. All methods may be called from any thread.
+
+    `_lock` guards the segments, the counts and the order of writes. A write is short and made
+    under it; a sync is long and made outside.
+    """
+
+    def __init__(
+        self, ledger: Path, run: str, *, files: FileCalls = REAL, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._files = files
+        self._segment_bytes = segment_bytes
+        self._lock = threading.Lock()
+        self._number = 0
+        self._open_for: dict[str, list[_Segment]] = {}
+        self._unsynced: set[int] = set()
+        self._segments: list[_Segment] = []
+        self._broken: str | None = None
+        self._begin_segment()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def intent(self, artist: Artist, attempt: int, request_id: str) -> None:
+        """Notes that a call is about to be made. On return it survives a kill."""
+        self._write(
+            artist.id,
+            {
+                "is": "intent",
+                "artist_id": artist.id,
+                "artist_name": artist.name,
+                "attempt": attempt,
+                "request_id": request_id,
+            },
+        )
+
+    def answered(self, artist: Artist, attempt: int) -> None:
+        """Notes that a call ended with an error: it is not in flight any more."""
+        self._write(artist.id, {"is": "answered", "artist_id": artist.id, "attempt": attempt})
+
+    def reply(self, artist: Artist, bio: Bio) -> None:
+        """Keeps a bio that has arrived."""
+        self._write(artist.id, {"is": "reply", "artist": artist, "bio": bio})
+
+    def failure(self, failed: Failed) -> None:
+        """Keeps a failure; a reply that is no bio was paid for as well."""
+        self._write(failed.artist.id, {"is": "failure", "failed": failed})
+
+    def sync(self) -> None:
+        """Puts everything that was written before the call on disk. One thread at a time."""
+        with self._lock:
+            self._check()
+            fds, self._unsynced = self._unsynced, set()
+        try:
+            for fd in fds:
+                self._files.fsync(fd)
+        except OSError as exc:
+            raise self._break(exc) from exc
+        with self._lock:
+            # Only here, so that no file is closed while it is being synced.
+            self._drop_settled()
+
+    def settle(self, artist_ids: list[str]) -> None:
+        """The artists stand in the ledger or among the failures (or were left without a call):
+        their entries are not needed any more."""
+        with self._lock:
+            for artist_id in artist_ids:
+                for segment in self._open_for.pop(artist_id, ()):
+                    segment.needed_by -= 1
+
+    def close(self) -> None:
+        """Gives up the files. Those in which nothing is needed are removed; the others stay for
+        the next start to take up."""
+        with self._lock:
+            for segment in self._segments:
+                if segment.needed_by == 0:
+                    self._files.unlink(str(segment.path))
+                os.close(segment.fd)
+            self._segments.clear()
+
+    def _write(self, artist_id: str, entry: Mapping[str, Any]) -> None:
+        body = orjson.dumps(entry)
+        data = b"%08x %b\n" % (zlib.crc32(body), body)
+        with self._lock:
+            self._check()
+            if self._segments[-1].size >= self._segment_bytes:
+                self._begin_segment()
+            segment = self._segments[-1]
+            try:
+                write_all(self._files, segment.fd, data)
+            except OSError as exc:
+                raise self._break(exc) from exc
+            segment.size += len(data)
+            self._unsynced.add(segment.fd)
+            held = self._open_for.setdefault(artist_id, [])
+            if segment not in held:
+                held.append(segment)
+                segment.needed_by += 1
+
+    def _begin_segment(self) -> None:
+        self._number += 1
+        path = beside(self._ledger, f"journal.{self._run}.{self._number:06d}")
+        try:
+            fd = open_locked(self._files, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+            if fd is None:
+                raise LedgerFileError(f"{path}: is locked by another process")
+            sync_folder(self._files, path.parent)
+        except OSError as exc:
+            raise LedgerFileError(f"{path}: the journal cannot be begun: {exc.strerror}") from exc
+        self._segments.append(_Segment(path, fd))
+
+    def _drop_settled(self) -> None:
+        for segment in self._segments[:-1]:
+            if segment.needed_by == 0 and segment.fd not in self._unsynced:
+                self._segments.remove(segment)
+                self._files.unlink(str(segment.path))
+                os.close(segment.fd)
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise LedgerFileError(self._broken)
+
+    def _break(self, exc: OSError) -> LedgerFileError:
+        self._broken = (
+            f"{self._segments[-1].path}: the journal could not be written and synced"
+            f" ({exc.strerror}); no further call is made. Mend the disk, then --resume"
+        )
+        return LedgerFileError(self._broken)
+
+
+@dataclass(slots=True)
+class Orphan:
+    """The journal of a run that has ended without settling it. Its files stay locked until it
+    is closed; `remove` when everything in it is settled."""
+
+    run: str
+    paths: list[Path] = field(default_factory=list)
+    _held: ExitStack = field(default_factory=ExitStack)
+
+    def entries(self) -> Iterator[Intent | Reply | Failed]:
+        """Failures and replies in the order of arrival, then the calls that were in flight when
+        the run died. Damaged entries were never acknowledged and are passed over."""
+        in_flight: dict[str, Intent] = {}
+        for path in self.paths:
+            for entry in _read(path):
+                kind = entry["is"]
+                if kind == "intent":
+                    del entry["is"]
+                    intent = Intent(**entry)
+                    in_flight[intent.artist_id] = intent
+                elif kind == "answered":
+                    in_flight.pop(entry["artist_id"], None)
+                elif kind == "reply":
+                    artist = Artist(**entry["artist"])
+                    in_flight.pop(artist.id, None)
+                    yield Reply(self.run, artist, _bio(entry["bio"]))
+                else:
+                    failed = _failed(entry["failed"])
+                    in_flight.pop(failed.artist.id, None)
+                    yield failed
+        yield from in_flight.values()
+
+    def remove(self) -> None:
+        for path in self.paths:
+            path.unlink()
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def orphans(ledger: Path, *, files: FileCalls = REAL) -> Iterator[Orphan]:
+    """The journals beside `ledger` whose owner is dead, oldest file first, each closed when the
+    next is asked for. Those of living processes are passed over."""
+    pattern = re.compile(re.escape(beside(ledger, "journal").name) + r"\.([0-9a-f-]{36})\.(\d+)")
+    runs: dict[str, list[Path]] = {}
+    for path in sorted(ledger.parent.iterdir()):
+        if match := pattern.fullmatch(path.name):
+            runs.setdefault(match[1], []).append(path)
+    for run, paths in runs.items():
+        orphan = Orphan(run)
+        try:
+            for path in paths:
+                try:
+                    fd = open_locked(files, path, os.O_RDWR)
+                except FileNotFoundError:
+                    continue  # its owner was alive and has just removed it
+                if fd is None:
+                    break  # its owner lives
+                orphan._held.callback(os.close, fd)
+                orphan.paths.append(path)
+            else:
+                yield orphan
+        finally:
+            orphan.close()
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as file:
+        for data in file:
+            crc, _, body = data.rstrip(b"\n").partition(b" ")
+            if data.endswith(b"\n") and crc == b"%08x" % zlib.crc32(body):
+                yield orjson.loads(body)
+
+
+def _bio(plain: dict[str, Any]) -> Bio:
+    usage = plain.pop("usage")
+    return Bio(usage=Usage(**usage) if usage else None, **plain)
+
+
+def _failed(plain: dict[str, Any]) -> Failed:
+    usage, artist = plain.pop("usage"), plain.pop("artist")
+    return Failed(Artist(**artist), usage=Usage(**usage) if usage else None, **plain)

@@ -1,0 +1,170 @@
+"""One artist's bio, bought: the only place where a call to the model is made again.
+
+Each call is noted in the journal before it is made, and what comes of it before anything else
+is done with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+import tenacity
+
+from artist_bio_gen.errors import CallFailed, LedgerFileError, Unavailable, Unusable
+from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.processor.control import Control
+from artist_bio_gen.telemetry import Telemetry
+from artist_bio_gen.values import Artist, Bio, Failed, Generate, Usage
+
+_LONGEST_ID = 300  # characters of an artist's id in X-Client-Request-Id (the API's limit is 512)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`max_attempts` counts calls that may have been billed. Waits that the server asks for, or
+    that an unreachable server needs, are bounded by `max_wait` seconds for one artist."""
+
+    max_attempts: int = 5
+    max_wait: float = 600.0
+    backoff: float = 0.5
+    longest_backoff: float = 30.0
+
+
+class Caller:
+    """Calls the model for one artist after another. Thread-safe: it keeps nothing of an artist."""
+
+    def __init__(
+        self,
+        generate: Generate,
+        journal: Journal,
+        *,
+        run: str,
+        policy: RetryPolicy,
+        control: Control,
+        telemetry: Telemetry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._generate = generate
+        self._journal = journal
+        self._run = run
+        self._policy = policy
+        self._control = control
+        self._telemetry = telemetry
+        self._clock = clock
+        self._backoff = tenacity.wait_random_exponential(
+            multiplier=policy.backoff, max=policy.longest_backoff
+        )
+
+    def buy(self, artist: Artist, worker: int) -> Bio | Failed:
+        """The bio, or why there is none; both are in the journal. StoppedError when the run ends
+        before the call was made or between two attempts; LimitError and ConfigError when no
+        call of this run can succeed."""
+        tries = _Tries()
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((Unavailable, CallFailed)),
+            wait=self._wait,
+            stop=lambda state: self._is_spent(state, tries),
+            sleep=self._control.sleep,
+            before_sleep=lambda state: self._tell(state, artist, tries),
+            reraise=True,
+        )
+        try:
+            bio = retrying(self._call, artist, worker, tries)
+        except (Unavailable, CallFailed, Unusable) as exc:
+            failed = _failed(artist, exc, tries.billable)
+            self._keep(lambda: self._journal.failure(failed))
+            return failed
+        bio = replace(bio, attempts=tries.billable)
+        self._keep(lambda: self._journal.reply(artist, bio))
+        return bio
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except LedgerFileError as exc:
+            # It was paid for: commit it if that is still possible, and make no further call.
+            self._control.stop("error", exc)
+
+    def _call(self, artist: Artist, worker: int, tries: _Tries) -> Bio:
+        self._control.wait_until_flowing()
+        tries.calls += 1
+        tries.billable += 1
+        request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
+        self._journal.intent(artist, tries.calls, request_id)
+        self._telemetry.emit(
+            "calling",
+            run=self._run,
+            artist_id=artist.id,
+            attempt=tries.calls,
+            request_id=request_id,
+            worker=worker,
+        )
+        try:
+            return self._generate(artist, request_id)
+        except Unavailable:
+            tries.billable -= 1
+            tries.first_wait = tries.first_wait or self._clock()
+            self._journal.answered(artist, tries.calls)
+            raise
+        except CallFailed as exc:
+            if exc.answered:
+                self._journal.answered(artist, tries.calls)
+            raise
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        exc = _error_of(state)
+        if exc.retry_after is None:
+            return self._backoff(state)
+        # Spread, or all workers that were sent away together come back together.
+        return exc.retry_after + tenacity.wait_random(0, 0.1 + exc.retry_after / 10)(state)
+
+    def _is_spent(self, state: tenacity.RetryCallState, tries: _Tries) -> bool:
+        if isinstance(_error_of(state), CallFailed):
+            return tries.billable >= self._policy.max_attempts
+        assert tries.first_wait is not None
+        waited = self._clock() - tries.first_wait
+        return waited + state.upcoming_sleep > self._policy.max_wait
+
+    def _tell(self, state: tenacity.RetryCallState, artist: Artist, tries: _Tries) -> None:
+        exc = _error_of(state)
+        self._telemetry.emit(
+            "retrying",
+            run=self._run,
+            artist_id=artist.id,
+            attempt=tries.calls,
+            kind=exc.kind,
+            wait_s=round(state.upcoming_sleep, 3),
+            reason=str(exc),
+        )
+
+
+@dataclass(slots=True)
+class _Tries:
+    calls: int = 0
+    billable: int = 0  # without those that the server turned away unread
+    first_wait: float | None = None
+
+
+def _error_of(state: tenacity.RetryCallState) -> Unavailable | CallFailed:
+    assert state.outcome is not None
+    exc = state.outcome.exception()
+    assert isinstance(exc, Unavailable | CallFailed)
+    return exc
+
+
+def _failed(artist: Artist, exc: Unavailable | CallFailed | Unusable, attempts: int) -> Failed:
+    if isinstance(exc, Unusable):
+        return Failed(
+            artist,
+            exc.kind,
+            str(exc),
+            attempts,
+            transient=False,
+            text=exc.text,
+            response_id=exc.response_id,
+            usage=Usage(**exc.usage) if exc.usage else None,
+        )
+    return Failed(artist, exc.kind, str(exc), attempts, transient=isinstance(exc, Unavailable))

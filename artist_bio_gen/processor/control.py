@@ -1,0 +1,79 @@
+"""Stopping and pausing a run, asked from any thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from artist_bio_gen.errors import ArtistBioGenError
+
+
+class StoppedError(Exception):
+    """Raised out of a wait because the run is to end."""
+
+
+class Control:
+    """Whether the run goes on. The first reason to stop stands; later ones change nothing.
+
+    Do not call from a signal handler (it may interrupt a thread that holds one of these locks);
+    let a thread call it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards reason, error and the callbacks
+        self._stopped = threading.Event()
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._callbacks: list[Callable[[], None]] = []
+        self.reason: str | None = None
+        self.error: ArtistBioGenError | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def stop(self, reason: str, error: ArtistBioGenError | None = None) -> None:
+        """Asks the run to end: no new artist is taken, calls in flight are finished."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason, self.error = reason, error
+            callbacks = list(self._callbacks)
+        self._stopped.set()
+        self._flowing.set()
+        for callback in callbacks:
+            callback()
+
+    def when_stopped(self, callback: Callable[[], None]) -> None:
+        """`callback` is called once, from the thread that stops the run."""
+        with self._lock:
+            if self.reason is None:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, unless the run is to end: then raises StoppedError at once."""
+        if self._stopped.wait(seconds):
+            raise StoppedError
+
+    def pause(self) -> None:
+        """No new call is made until `resume`."""
+        if not self.stopped:
+            self._flowing.clear()
+
+    def resume(self) -> None:
+        self._flowing.set()
+
+    def wait_until_flowing(self) -> None:
+        """Returns when calls may be made. StoppedError when the run is to end."""
+        self._flowing.wait()
+        if self.stopped:
+            raise StoppedError
+
+
+def after(seconds: float, clock: Callable[[], float] = time.monotonic) -> Callable[[], float]:
+    """How much is left of `seconds`, from now on; never below 0."""
+    end = clock() + seconds
+    return lambda: max(0.0, end - clock())

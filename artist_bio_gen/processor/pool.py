@@ -1,0 +1,236 @@
+"""Many artists at once: a bounded window, a pool of threads, and the way back to disk.
+
+    feeder (the caller's thread) ─ window ─> workers ─> syncer ─> committer
+                                                │          │          │
+                                            intent,     fsync of   transaction, line,
+                                            reply into  the        fsync; window and
+                                            journal     journal    journal are freed
+
+Each arrow is a queue; each thread behind the workers takes all that has arrived as one group, so
+a row alone waits for nobody and a thousand rows share one sync.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError
+from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.processor.caller import Caller
+from artist_bio_gen.processor.committer import Committer
+from artist_bio_gen.processor.control import Control, StoppedError, after
+from artist_bio_gen.telemetry import Telemetry
+from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped
+
+LARGEST_GROUP = 256
+"""Rows of one transaction: enough to make its cost small, few enough that a poison row is found
+quickly and other processes get their turn at the lock."""
+
+_Arrived: TypeAlias = Draft | Failed | Rejected
+
+
+class Processor:
+    """Works through artists. One use: `run` once.
+
+    `under_way` holds the ids that were taken from the input and are not settled; it is shared
+    with whoever keeps repeated ids out (adding and removing an element of a set is atomic).
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        journal: Journal,
+        committer: Committer,
+        *,
+        ledger_id: str,
+        run: str,
+        workers: int,
+        under_way: set[str],
+        control: Control,
+        telemetry: Telemetry,
+        max_consecutive_failures: int = 0,
+    ) -> None:
+        """`max_consecutive_failures`: so many calls in a row without a bio stop the run (a dead
+        server or a wrong prompt must not turn a catalogue into failures); 0 means never."""
+        self._caller = caller
+        self._journal = journal
+        self._committer = committer
+        self._ledger_id = ledger_id
+        self._run = run
+        self._workers = workers
+        self._under_way = under_way
+        self._control = control
+        self._telemetry = telemetry
+        self._max_consecutive_failures = max_consecutive_failures
+        self._consecutive_failures = 0  # the committer's thread alone uses it
+        # Twice the workers: while one half of the window is being called, the other half is
+        # being committed or waits to be called, and neither side runs dry.
+        self._window = threading.Semaphore(2 * workers + LARGEST_GROUP)
+        self._todo: queue.SimpleQueue[Artist | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
+        self._synced: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
+
+    def run(self, rows: Iterable[Artist | Failed | Rejected | Skipped], *, grace: float) -> bool:
+        """Takes rows until they end or the run is stopped, and returns when everything taken is
+        final. After a stop, calls in flight are waited for `grace` seconds; False when some were
+        left (the journal names them to the next start)."""
+        self._control.when_stopped(self._window.release)  # wakes a feeder that waits
+        workers = [
+            threading.Thread(
+                target=self._work, args=(number,), name=f"worker-{number}", daemon=True
+            )
+            for number in range(1, self._workers + 1)
+        ]
+        syncer = threading.Thread(target=self._sync, name="syncer", daemon=True)
+        committer = threading.Thread(target=self._commit, name="committer", daemon=True)
+        for thread in (*workers, syncer, committer):
+            thread.start()
+        try:
+            self._feed(rows)
+        except BaseException:
+            self._control.stop("error")
+            raise
+        finally:
+            for _ in workers:
+                self._todo.put(None)
+            all_back = self._wait_for(workers, grace)
+            self._arrived.put(None)
+            syncer.join()
+            committer.join()
+        return all_back
+
+    def _feed(self, rows: Iterable[Artist | Failed | Rejected | Skipped]) -> None:
+        for row in rows:
+            if self._control.stopped:
+                return
+            if isinstance(row, Skipped):
+                self._telemetry.emit(
+                    "skipped",
+                    run=self._run,
+                    artist_id=row.artist.id,
+                    artist_name=row.artist.name,
+                    reason=row.reason,
+                    changed_input=row.changed_input,
+                    changed_prompt=row.changed_prompt,
+                )
+                continue
+            self._window.acquire()
+            if isinstance(row, Artist):
+                self._todo.put(row)
+            else:
+                self._arrived.put(row)
+
+    def _wait_for(self, workers: list[threading.Thread], grace: float) -> bool:
+        ended = threading.Event()
+        self._control.when_stopped(ended.set)
+
+        def watch() -> None:
+            for thread in workers:
+                thread.join()
+            ended.set()
+
+        threading.Thread(target=watch, name="watcher", daemon=True).start()
+        ended.wait()
+        left = after(grace)
+        for thread in workers:
+            thread.join(left())
+        return not any(thread.is_alive() for thread in workers)
+
+    def _work(self, number: int) -> None:
+        while (artist := self._todo.get()) is not None:
+            if self._control.stopped:
+                continue  # left for the next run; the queue is emptied
+            try:
+                bought = self._caller.buy(artist, number)
+                self._arrived.put(self._as_arrived(artist, bought, number))
+            except StoppedError:
+                self._journal.settle([artist.id])
+            except ArtistBioGenError as exc:
+                self._control.stop("error", exc)
+            except Exception as exc:
+                # The edge of a thread: an error nobody foresaw must end the run, not one worker.
+                self._control.stop("error", _unforeseen(exc))
+                raise
+
+    def _as_arrived(self, artist: Artist, bought: Bio | Failed, number: int) -> _Arrived:
+        if isinstance(bought, Failed):
+            return bought
+        return draft(artist, bought, ledger=self._ledger_id, run=self._run, worker=number)
+
+    def _sync(self) -> None:
+        more = True
+        while more:
+            group, more = _take(self._arrived, LARGEST_GROUP)
+            try:
+                self._journal.sync()
+            except LedgerFileError as exc:
+                # What has arrived is still committed if that is possible; then the run ends.
+                self._control.stop("error", exc)
+            for item in group:
+                self._synced.put(item)
+        self._synced.put(None)
+
+    def _commit(self) -> None:
+        more = True
+        given_up = False
+        while more:
+            group, more = _take(self._synced, LARGEST_GROUP)
+            if group and not given_up:
+                try:
+                    self._settle(self._committer.commit(group))
+                except StoppedError:
+                    given_up = True  # the database is away and the run is to end
+                except ArtistBioGenError as exc:
+                    given_up = True
+                    self._control.stop("error", exc)
+                except Exception as exc:  # noqa: BLE001
+                    # The edge of a thread, as above; the queue must still be emptied.
+                    given_up = True
+                    self._control.stop("error", _unforeseen(exc))
+            if group:
+                self._window.release(len(group))
+
+    def _settle(self, outcomes: list[Done | Failed | Rejected]) -> None:
+        ids = [item.artist.id for item in outcomes if not isinstance(item, Rejected)]
+        self._journal.settle(ids)
+        self._under_way.difference_update(ids)
+        for outcome in outcomes:
+            if isinstance(outcome, Done):
+                self._consecutive_failures = 0
+            elif isinstance(outcome, Failed) and outcome.kind != NO_ROW:
+                self._consecutive_failures += 1
+        if 0 < self._max_consecutive_failures <= self._consecutive_failures:
+            self._control.stop(
+                "failures",
+                LimitError(
+                    f"{self._consecutive_failures} artists in a row got no bio; see the reasons in"
+                    " the .failed.jsonl file beside the ledger, mend the cause, then --resume"
+                    " (--max-consecutive-failures 0 never stops)"
+                ),
+            )
+
+
+def _take(source: queue.SimpleQueue[_Arrived | None], most: int) -> tuple[list[_Arrived], bool]:
+    """All that waits in the queue, at least one and at most `most`; False when its end (None)
+    was among it."""
+    group: list[_Arrived] = []
+    item = source.get()
+    try:
+        while item is not None:
+            group.append(item)
+            if len(group) >= most:
+                return group, True
+            item = source.get_nowait()
+    except queue.Empty:
+        return group, True
+    return group, False
+
+
+def _unforeseen(exc: Exception) -> ArtistBioGenError:
+    error = ArtistBioGenError(f"an error nobody foresaw: {type(exc).__name__}: {exc}")
+    error.__cause__ = exc
+    return error
