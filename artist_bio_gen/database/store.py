@@ -366,18 +366,20 @@ def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
     return ConfigError(f"{where}: {text} (SQLSTATE {state})")
 
 
-def open_problems(conninfo: str, *, table: str, allow_fsync_off: bool) -> list[str]:
-    """What `artist-bio-gen migrate` would have to do first, a line each. ConfigError for a server
-    that must not be used."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a database lacks: the program's tables (the names of the migrations), the artists'."""
+
+    tables: tuple[str, ...]
+    artists: bool
+
+
+def what_is_missing(conninfo: str, *, table: str, allow_fsync_off: bool) -> Missing:
+    """ConfigError for a server that must not be used, or that cannot be reached."""
     with connect_first(conninfo) as conn:
         check_server(conn, allow_fsync_off=allow_fsync_off)
-        missing = [
-            f"the program's tables (migration {item.number:04d}_{item.name})"
-            for item in pending(conn)
-        ]
-        if not table_exists(conn, table):
-            missing.append(f"the table {table}")
-        return missing
+        tables = tuple(f"{item.number:04d}_{item.name}" for item in pending(conn))
+        return Missing(tables, not table_exists(conn, table))
 
 
 def _check_table(conn: psycopg.Connection, table: str) -> IdKind:

@@ -24,11 +24,13 @@ from artist_bio_gen.processor.caller import Caller
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control, StoppedError, after
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped
+from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped, SkipReason
 
 LARGEST_GROUP = 256
 """Rows of one transaction: enough to make its cost small, few enough that a poison row is found
 quickly and other processes get their turn at the lock."""
+
+_TELL_SKIPPED_EVERY = 1000
 
 _Arrived: TypeAlias = Draft | Failed | Rejected
 
@@ -70,6 +72,7 @@ class Processor:
         # Twice the workers: while one half of the window is being called, the other half is
         # being committed or waits to be called, and neither side runs dry.
         self._window = threading.Semaphore(2 * workers + LARGEST_GROUP)
+        self._skipped = _SkipTally(run, telemetry)
         self._todo: queue.SimpleQueue[Artist | None] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._synced: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
@@ -91,6 +94,10 @@ class Processor:
             thread.start()
         try:
             self._feed(rows)
+        except StoppedError:
+            pass  # while waiting for a database that is away
+        except ArtistBioGenError as exc:
+            self._control.stop("error", exc)
         except BaseException:
             self._control.stop("error")
             raise
@@ -106,23 +113,16 @@ class Processor:
     def _feed(self, rows: Iterable[Artist | Failed | Rejected | Skipped]) -> None:
         for row in rows:
             if self._control.stopped:
-                return
+                break
             if isinstance(row, Skipped):
-                self._telemetry.emit(
-                    "skipped",
-                    run=self._run,
-                    artist_id=row.artist.id,
-                    artist_name=row.artist.name,
-                    reason=row.reason,
-                    changed_input=row.changed_input,
-                    changed_prompt=row.changed_prompt,
-                )
+                self._skipped.add(row)
                 continue
             self._window.acquire()
             if isinstance(row, Artist):
                 self._todo.put(row)
             else:
                 self._arrived.put(row)
+        self._skipped.tell()
 
     def _wait_for(self, workers: list[threading.Thread], grace: float) -> bool:
         ended = threading.Event()
@@ -212,6 +212,49 @@ class Processor:
                     " (--max-consecutive-failures 0 never stops)"
                 ),
             )
+
+
+class _SkipTally:
+    """Tells of skipped artists: those that have their bio may be millions and are counted, the
+    others are named."""
+
+    def __init__(self, run: str, telemetry: Telemetry) -> None:
+        self._run = run
+        self._telemetry = telemetry
+        self._counts: dict[SkipReason, list[int]] = {}
+        self._untold = 0
+
+    def add(self, skipped: Skipped) -> None:
+        if skipped.reason not in ("done", "elsewhere", "has_bio"):
+            self._telemetry.emit(
+                "skipped",
+                run=self._run,
+                artist_id=skipped.artist.id,
+                artist_name=skipped.artist.name,
+                reason=skipped.reason,
+                count=1,
+            )
+            return
+        count = self._counts.setdefault(skipped.reason, [0, 0, 0])
+        count[0] += 1
+        count[1] += skipped.changed_input
+        count[2] += skipped.changed_prompt
+        self._untold += 1
+        if self._untold >= _TELL_SKIPPED_EVERY:
+            self.tell()
+
+    def tell(self) -> None:
+        for reason, (count, changed_input, changed_prompt) in self._counts.items():
+            self._telemetry.emit(
+                "skipped",
+                run=self._run,
+                reason=reason,
+                count=count,
+                changed_input=changed_input,
+                changed_prompt=changed_prompt,
+            )
+        self._counts.clear()
+        self._untold = 0
 
 
 def _take(source: queue.SimpleQueue[_Arrived | None], most: int) -> tuple[list[_Arrived], bool]:

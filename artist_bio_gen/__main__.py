@@ -1,0 +1,5 @@
+import sys
+
+from artist_bio_gen.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,156 @@
+"""The command `artist-bio-gen`: its main form, its subcommands, and the edge of the program.
+
+Only what the help needs is imported here; a subcommand is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from artist_bio_gen import __version__, config
+from artist_bio_gen.cli.options import Surroundings, settings, settings_options, write_settings
+from artist_bio_gen.errors import EXIT_INTERRUPTED, ArtistBioGenError
+from artist_bio_gen.masking import redact
+
+if TYPE_CHECKING:
+    from artist_bio_gen.cli.run import Run
+
+EXIT_DEFECT = 70
+"""An error that the program does not know: EX_SOFTWARE of sysexits.h."""
+
+SUBCOMMANDS = {
+    "config": ("artist_bio_gen.cli.config:config_command", "Show each setting and its origin."),
+    "migrate": ("artist_bio_gen.cli.migrate:migrate_command", "Create or update the tables."),
+    "db": ("artist_bio_gen.cli.db:db_group", "Start, stop and look at the embedded Postgres."),
+    "model": ("artist_bio_gen.cli.model:model_group", "List and fetch local models."),
+}
+
+
+class Failure(click.ClickException):
+    """An error as the user sees it, with the exit code that belongs to it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", file=file or sys.stderr)
+
+
+class Program(click.Group):
+    """The command with its subcommands, imported when called, and the edge of the program."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, name = SUBCOMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word not in SUBCOMMANDS and ("." in word or os.path.exists(word)):  # noqa: PTH110
+            ctx.fail(f"{word} is no command; to read it: {config.COMMAND} --input {word}")
+        return super().resolve_command(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_settings(self, ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in SUBCOMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except ArtistBioGenError as exc:
+            raise Failure(_told(str(exc), ctx), exc.exit_code) from exc
+        except KeyboardInterrupt as exc:
+            raise Failure("interrupted", EXIT_INTERRUPTED) from exc
+        except Exception as exc:
+            if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
+                raise  # click leaves quietly when nobody reads on
+            # The edge of the program: whatever nobody knew ends here, with its traceback kept.
+            raise Failure(_defect(exc, ctx), EXIT_DEFECT) from exc
+
+
+def program(run: Run | None = None) -> click.Group:
+    """The command. `run` does the job; None is the program's own runner."""
+
+    @click.group(
+        config.COMMAND,
+        cls=Program,
+        invoke_without_command=True,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        epilog=f"A setting is taken from its flag, else the environment, else .env.local, else "
+        f".env. --max-rows is {config.PREFIX}MAX_ROWS there, and so on, where no other name is "
+        f"given. Each --switch has a --no-switch.\n\nExit codes: 0 done, 1 input cannot be read, "
+        f"2 wrong usage, 3 configuration, 4 some rows failed or were rejected, 5 ledger and "
+        f"database disagree, 6 stopped by a limit (can be resumed), 130 interrupted.",
+    )
+    @settings_options()
+    @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
+    @click.pass_context
+    def main_form(ctx: click.Context) -> None:
+        """Have a short biography written for each artist of a catalogue, by a language model:
+        committed to Postgres and entered in a ledger, bought once.
+
+        Main form: artist-bio-gen --input artists.csv
+        """
+        if ctx.invoked_subcommand is not None:
+            return
+        told = settings(ctx)
+        if told.input is None:
+            ctx.fail(f"no --input; for example: {config.COMMAND} --input artists.csv")
+        from artist_bio_gen.cli.run import own_runner, run_job
+
+        ctx.exit(run_job(told, run=run or own_runner()))
+
+    return main_form
+
+
+def main() -> None:
+    """The entry point. Leaves with the exit code that docs/options.md tells."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    program()(prog_name=config.COMMAND, obj=Surroundings())
+
+
+def _settings(ctx: click.Context) -> config.Settings:
+    """What is known of the settings in an error: the defaults, when they are what failed."""
+    try:
+        return settings(ctx)
+    except ArtistBioGenError:
+        return config.Settings()
+
+
+def _told(text: str, ctx: click.Context) -> str:
+    """The text as it may be shown: no secrets, nothing that steers the terminal."""
+    from artist_bio_gen.telemetry.progress import printable
+
+    return printable(redact(text, config.secrets(_settings(ctx))))
+
+
+def _defect(exc: BaseException, ctx: click.Context) -> str:
+    story = _told("".join(traceback.format_exception(exc)), ctx)
+    what = f"unexpected {_told(traceback.format_exception_only(exc)[-1].strip(), ctx)}"
+    if _settings(ctx).verbose:
+        return f"{what}\n{story}"
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=f"{config.COMMAND}-", suffix=".traceback.txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(story)
+    return f"{what}; this is a defect of the program, its traceback is in {file.name}"

@@ -1,0 +1,134 @@
+"""The main form: settings in, one call of the runner, the summary out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from artist_bio_gen import config
+from artist_bio_gen.cli.signals import on_signals
+from artist_bio_gen.config import Settings
+from artist_bio_gen.masking import redact
+from artist_bio_gen.processor.control import Control
+from artist_bio_gen.telemetry import Hook, Telemetry
+from artist_bio_gen.telemetry.commit_log import CommitLog
+from artist_bio_gen.telemetry.counters import Counters, Snapshot
+from artist_bio_gen.telemetry.progress import (
+    duration,
+    latency,
+    notices,
+    printable,
+    rate,
+    show_progress,
+)
+
+if TYPE_CHECKING:
+    from artist_bio_gen.runner import RunResult
+
+SKIPPED = {
+    "done": "done before",
+    "elsewhere": "in another ledger",
+    "has_bio": "have a bio",
+    "no_row": "not in the table",
+    "failed": "failed before",
+    "repeated": "repeated",
+}
+
+
+class Run(Protocol):
+    """What `runner.run` promises. `control.stop(reason)` is called at the first Ctrl+C or
+    SIGTERM; `attended` tells that what is said is seen on a terminal."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        *,
+        counters: Counters,
+        telemetry: Telemetry,
+        say: Callable[[str], None],
+        control: Control,
+        attended: bool,
+    ) -> RunResult: ...
+
+
+def own_runner() -> Run:
+    from artist_bio_gen.runner import run
+
+    return run
+
+
+def run_job(settings: Settings, *, run: Run) -> int:
+    """Runs with bar, log and signals around it, prints what came of it, gives the exit code."""
+    secrets = config.secrets(settings)
+    counters = Counters()
+    with contextlib.ExitStack() as around:
+        hooks: list[Hook] = []
+        if settings.log_file is not None:
+            log = CommitLog(
+                settings.log_file,
+                flush=settings.log_flush,
+                max_mb=settings.log_max_mb,
+                keep=settings.log_keep,
+                secrets=secrets,
+            )
+            hooks.append(around.enter_context(log))
+        show = around.enter_context(show_progress(settings.progress, counters))
+
+        def say(text: str) -> None:
+            show(redact(text, secrets))
+
+        control = Control()
+
+        def stop(name: str) -> None:
+            control.stop(f"interrupted by {name}")
+            say(
+                f"stopping: what is under way is finished, for {duration(settings.grace)} at "
+                "most; once more to leave at once"
+            )
+
+        around.enter_context(on_signals(stop))
+        telemetry = Telemetry(*hooks, counters, notices(say, verbose=settings.verbose))
+        result = run(
+            settings,
+            counters=counters,
+            telemetry=telemetry,
+            say=say,
+            control=control,
+            attended=sys.stderr.isatty(),
+        )
+    click.echo(printable(redact(summary(result, counters.snapshot()), secrets)))
+    if result.error is not None:
+        click.echo(f"error: {printable(redact(result.error, secrets))}", err=True)
+    return result.exit_code
+
+
+def summary(result: RunResult, now: Snapshot) -> str:
+    """What a run came to, a line for each thing; the ledger's head is the proof to keep. A dry
+    run has its messages only."""
+    lines = [*result.messages]
+    if result.ledger is None:
+        return "\n".join(lines)
+    counts = [f"{result.done:,} done", f"{result.failed:,} failed"]
+    counts.append(f"{result.rejected:,} rejected")
+    why = ", ".join(f"{count:,} {SKIPPED[reason]}" for reason, count in result.skipped.items())
+    counts.append(f"{sum(result.skipped.values()):,} skipped{f' ({why})' if why else ''}")
+    lines.append(f"rows     {', '.join(counts)}")
+    lines.append(f"tokens   {result.input_tokens:,} in, {result.output_tokens:,} out")
+    pace = [duration(result.seconds)]
+    if now.overall_rate:
+        pace.append(rate(now.overall_rate))
+    if now.p50_ms is not None and now.p95_ms is not None:
+        pace.append(f"p50 {latency(now.p50_ms)}, p95 {latency(now.p95_ms)}")
+    lines.append(f"time     {', '.join(pace)}")
+    lines.append(f"run      {result.run}")
+    lines.append(f"ledger   {result.ledger}")
+    lines.append(f"head     line {result.head_seq:,}, {result.head_hash}")
+    if result.failures is not None:
+        lines.append(f"failures {result.failures}")
+    if result.resume_command is not None:
+        lines.append(f"go on    {result.resume_command}")
+    return "\n".join(lines)

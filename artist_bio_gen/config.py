@@ -1,0 +1,461 @@
+# ruff: noqa: RUF009 - option() gives a dataclass field, made once for the table
+"""Settings: what a run is told, and where each value came from.
+
+`Settings` is the one table of options: the command line, its help, the variables of the
+environment and docs/options.md are made from it. A value is taken from the first that has it:
+flags, the environment, `.env.local`, `.env`, the default. Nobody else reads the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.masking import MASK, mask_key, mask_passwords, passwords_in
+
+COMMAND = "artist-bio-gen"
+PREFIX = "ARTIST_BIO_GEN_"
+ENV_FILES = (".env.local", ".env")
+
+Api: TypeAlias = Literal["auto", "responses", "chat"]
+Transport: TypeAlias = Literal["lean", "openai"]
+OnMissing: TypeAlias = Literal["insert", "skip", "fail"]
+Progress: TypeAlias = Literal["auto", "rich", "plain", "none"]
+Flush: TypeAlias = Literal["line", "sync"] | int
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T_co]):
+    """How a value is written. `read` raises ValueError for a text that is not `allowed`."""
+
+    metavar: str
+    allowed: str
+    read: Callable[[str], T_co]
+    choices: tuple[str, ...] = ()
+
+
+def choice(*values: T) -> Kind[T]:
+    by_name = {str(value): value for value in values}
+
+    def read(text: str) -> T:
+        if text not in by_name:
+            raise ValueError(text)
+        return by_name[text]
+
+    return Kind("|".join(by_name), f"one of {', '.join(by_name)}", read, tuple(by_name))
+
+
+def whole(least: int, most: int | None = None) -> Kind[int]:
+    def read(text: str) -> int:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise ValueError(text)
+        return value
+
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+    return Kind("N", f"a whole number {span}", read)
+
+
+def number(least: float, most: float) -> Kind[float]:
+    def read(text: str) -> float:
+        if not least <= float(text) <= most:
+            raise ValueError(text)
+        return float(text)
+
+    return Kind("X", f"a number from {least:g} to {most:g}", read)
+
+
+def _read_seconds(text: str) -> float:
+    digits, unit = (text[:-1], text[-1]) if text[-1] in "smh" else (text, "s")
+    seconds = float(digits) * {"s": 1, "m": 60, "h": 3600}[unit]
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(text)
+    return seconds
+
+
+def _read_switch(text: str) -> bool:
+    word = text.lower()
+    if word not in (*_ON, *_OFF):
+        raise ValueError(text)
+    return word in _ON
+
+
+def _read_path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:  # a "~user" that the system does not know
+        raise ValueError(text) from exc
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    import csv  # a name may itself hold a comma: "born, year",country
+
+    names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True)))
+    if not all(names):
+        raise ValueError(text)
+    return names
+
+
+def _read_address(text: str) -> str:
+    if not re.match(r"https?://[^/\s]+", text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _read_flush(text: str) -> Flush:
+    return text if text in ("line", "sync") else _LINES.read(text)  # type: ignore[return-value]
+
+
+_ON = ("true", "yes", "on", "1")
+_OFF = ("false", "no", "off", "0")
+_LINES = whole(1, 1_000_000)
+
+TEXT: Kind[str] = Kind("TEXT", "a text that is not empty", str)
+FILE: Kind[Path] = Kind("FILE", "a path", _read_path)
+SWITCH: Kind[bool] = Kind("", "true or false", _read_switch)
+SECONDS: Kind[float] = Kind("SECONDS", "a time such as 90, 90s, 2m or 1h", _read_seconds)
+NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "names with commas between them", _read_names)
+ADDRESS: Kind[str] = Kind("URL", "an address that begins with http:// or https://", _read_address)
+MARK: Kind[str] = Kind("TEXT", "a text, or none", lambda text: "" if text == "none" else text)
+FLUSH: Kind[Flush] = Kind("line|sync|N", f"line, sync, or {_LINES.allowed}", _read_flush)
+COUNT = whole(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting as it is described to people. `otherwise` says what holds where the value
+    is None. `flag` is None for what must not stand in the list of processes."""
+
+    name: str
+    default: object
+    kind: Kind[object]
+    group: str
+    help: str
+    env: str
+    flag: str | None
+    secret: bool
+    otherwise: str
+
+    def parse(self, text: str) -> object:
+        """The text as a value of its type. Raises ValueError that says what is allowed."""
+        try:
+            if not text.strip():
+                raise ValueError(text)
+            return self.kind.read(text.strip())
+        except (ValueError, OverflowError):
+            raise ValueError(f"must be {self.kind.allowed}") from None
+
+    def read(self, value: object, origin: str) -> object:
+        """Raises ConfigError that names setting, value and origin."""
+        text = shown(value)
+        try:
+            return self.parse(text)
+        except ValueError as exc:
+            bad = MASK if self.secret else repr(mask_passwords(text))
+            raise ConfigError(f"{self.name} = {bad} (from {origin}): {exc}") from exc
+
+    def shown_default(self) -> str:
+        return self.otherwise if self.default is None else shown(self.default)
+
+
+def option(
+    default: T,
+    kind: Kind[T],
+    group: str,
+    help: str,  # noqa: A002 - the field's word
+    *,
+    env: str | None = None,
+    flag: bool = True,
+    secret: bool = False,
+    otherwise: str = "",
+) -> T:
+    """A field of `Settings` with all that is told about it."""
+    about = {
+        "kind": kind,
+        "group": group,
+        "help": help,
+        "env": env,
+        "flag": flag,
+        "secret": secret,
+        "otherwise": otherwise,
+    }
+    return field(default=default, metadata=about)
+
+
+INPUT = "Input"
+TABLE = "Artists table"
+MODEL = "Prompt and model"
+CALLS = "Calls"
+LEDGER = "Ledger and resume"
+LOCAL = "Local parts"
+SCREEN = "On the screen"
+LOGS = "Logs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """All settings of a run, in their types. Durations are in seconds."""
+
+    # fmt: off
+    input: str | None = option(None, Kind("FILE", "a path", str), INPUT,
+        "The artists, a CSV file; read as a stream.", otherwise="required")
+    id_column: str | None = option(None, TEXT, INPUT,
+        "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
+    name_column: str | None = option(None, TEXT, INPUT,
+        "Column with the artist's name.", otherwise="guessed: name, artist_name, …")
+    data_columns: tuple[str, ...] | None = option(None, NAMES, INPUT,
+        "Columns that the model is told.", otherwise="all others")
+    header: bool = option(True, SWITCH, INPUT,
+        "The first row names the columns.")
+    comment: str = option("#", MARK, INPUT,
+        "Lines that begin with this are left out; none: no such lines.")
+    encoding: str | None = option(None, TEXT, INPUT,
+        "Encoding of the input.", otherwise="UTF-8, strictly")
+    max_rows: int | None = option(None, COUNT, INPUT,
+        "Read no more rows than this.", otherwise="all")
+    dry_run: bool = option(False, SWITCH, INPUT,
+        "Read everything, show the first five requests and the counts; no call, no write.")
+
+    database_url: str | None = option(None, TEXT, TABLE,
+        "Postgres that keeps the bios. A password is better kept in a .env file.",
+        env="DATABASE_URL", otherwise="embedded Postgres")
+    table: str = option("artists", TEXT, TABLE,
+        "Table with the columns id, name and bio.")
+    on_missing: OnMissing = option("insert", choice("insert", "skip", "fail"), TABLE,
+        "What to do with an artist who is not in the table.")
+    keep_existing: bool = option(False, SWITCH, TABLE,
+        "An artist whose row has a bio counts as done, wherever it came from.")
+    migrate: bool = option(False, SWITCH, TABLE,
+        "Create or update the program's tables, and the artists table where it is missing.")
+    allow_fsync_off: bool = option(False, SWITCH, TABLE,
+        "Accept a server that may lose what it has committed (fsync=off).")
+
+    prompt: Path | None = option(None, FILE, MODEL,
+        "Prompt file (Jinja2).", otherwise="the one shipped")
+    prompt_id: str | None = option(None, TEXT, MODEL,
+        "Prompt stored at the server, for servers that still have them.",
+        env="OPENAI_PROMPT_ID", otherwise="none")
+    prompt_version: str | None = option(None, TEXT, MODEL,
+        "Version of the stored prompt.", otherwise="the server's current one")
+    model: str | None = option(None, TEXT, MODEL,
+        "Name of the model at the API.", otherwise="needed for OpenAI's")
+    api: Api = option("auto", choice("auto", "responses", "chat"), MODEL,
+        "Kind of call; auto: Responses at OpenAI's own address, else chat.")
+    base_url: str | None = option(None, ADDRESS, MODEL,
+        "Address of the API.", env="OPENAI_BASE_URL", otherwise="OpenAI's, if there is a key")
+    api_key: str | None = option(None, TEXT, MODEL,
+        "Key of the API; not a flag, for those stand in the list of processes.",
+        env="OPENAI_API_KEY", flag=False, secret=True, otherwise="none")
+    org_id: str | None = option(None, TEXT, MODEL,
+        "Organisation at OpenAI.", env="OPENAI_ORG_ID", otherwise="the key's own")
+    temperature: float | None = option(None, number(0, 2), MODEL,
+        "Sampling temperature.", otherwise="the model's own")
+    max_output_tokens: int | None = option(None, COUNT, MODEL,
+        "Upper limit of a reply's tokens.", otherwise="the model's own")
+    transport: Transport = option("lean", choice("lean", "openai"), MODEL,
+        "HTTP client: the program's own, or the openai package's.")
+
+    workers: int | None = option(None, whole(1, 10_000), CALLS,
+        "Calls under way at a time.", otherwise="chosen for the model")
+    timeout: float = option(120.0, SECONDS, CALLS,
+        "Time for one call in all.")
+    connect_timeout: float = option(10.0, SECONDS, CALLS,
+        "Time for connecting.")
+    max_attempts: int = option(5, whole(1, 100), CALLS,
+        "Calls for one artist before it counts as failed.")
+    max_wait: float = option(600.0, SECONDS, CALLS,
+        "Longest wait of one artist for a busy server, summed up.")
+    max_consecutive_failures: int = option(50, COUNT, CALLS,
+        "Stop after so many failures in a row.")
+    grace: float = option(30.0, SECONDS, CALLS,
+        "After Ctrl+C, time for what is under way.")
+
+    output: Path = option(Path("out.jsonl"), FILE, LEDGER,
+        "The ledger.")
+    resume: bool = option(False, SWITCH, LEDGER,
+        "Go on with a ledger that exists.")
+    again: bool = option(False, SWITCH, LEDGER,
+        "Write anew what is done already.")
+    retry_failed: bool = option(False, SWITCH, LEDGER,
+        "Resume takes again what had failed for good, too.")
+    allow_network_filesystem: bool = option(False, SWITCH, LEDGER,
+        "Accept a ledger where locks and fsync may not hold.")
+
+    embedded: bool = option(False, SWITCH, LOCAL,
+        "Agree to the embedded Postgres and the local model where no other is given; "
+        "needed without a terminal.")
+    yes: bool = option(False, SWITCH, LOCAL,
+        "Agree to what would be asked: local parts, tables, a new database filled from the ledger.")
+    data_dir: Path | None = option(None, FILE, LOCAL,
+        "Folder of the embedded Postgres and the model's files.", otherwise="the user's own")
+    local_model: str | None = option(None, Kind("NAME|FILE", "a name or a path", str), LOCAL,
+        "Local model: a name of the catalogue, or a GGUF file.", otherwise="the first installed")
+
+    progress: Progress = option("auto", choice("auto", "rich", "plain", "none"), SCREEN,
+        "A bar, plain lines or nothing; auto: a bar on a terminal.")
+    verbose: bool = option(False, SWITCH, SCREEN,
+        "Show each failure and retry, and the traceback of a defect.")
+
+    log_file: Path | None = option(None, FILE, LOGS,
+        "Commit log: a JSON object for each event.", otherwise="none")
+    log_flush: Flush = option("line", FLUSH, LOGS,
+        "Hand each line to the system, also sync it to disk, or hand over N lines at a time.")
+    log_max_mb: int = option(100, whole(1, 1_000_000), LOGS,
+        "Size in MB at which a new log is begun.")
+    log_keep: int = option(5, whole(0, 10_000), LOGS,
+        "Old logs that are kept.")
+    # fmt: on
+
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def origin(self, name: str) -> str:
+        """Where a value came from: `flag`, `env <variable>`, `.env.local`, `.env`, `default`."""
+        return self.origins.get(name, "default")
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in masked(self).items())
+        return f"Settings({values})"
+
+
+def _options() -> Iterator[Option]:
+    for each in fields(Settings):
+        if each.metadata:
+            about = dict(each.metadata)
+            env = about.pop("env") or f"{PREFIX}{each.name.upper()}"
+            flag = f"--{each.name.replace('_', '-')}" if about.pop("flag") else None
+            yield Option(name=each.name, default=each.default, env=env, flag=flag, **about)
+
+
+OPTIONS: Mapping[str, Option] = {each.name: each for each in _options()}
+
+
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Settings:
+    """The settings of a run. A flag that is None was not given; an empty variable is none.
+
+    `environ` None is the process's own; `cwd` is where the env files are looked for. Raises
+    ConfigError for a value that does not fit, an env file that cannot be read, and a variable
+    with our prefix that is no setting.
+    """
+    if strange := flags.keys() - OPTIONS.keys():
+        raise TypeError(f"no such settings: {', '.join(sorted(strange))}")
+    layers: list[tuple[str, Mapping[str, str]]] = [
+        ("env", os.environ if environ is None else environ)
+    ]
+    for name in ENV_FILES:
+        layers.append((name, _env_file((cwd or Path.cwd()) / name)))
+    for origin, variables in layers:
+        _refuse_unknown(variables, "the environment" if origin == "env" else origin)
+
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for each in OPTIONS.values():
+        given: object = flags.get(each.name)
+        origin = "flag"
+        for layer, variables in layers:
+            if given is None and variables.get(each.env):
+                given = variables[each.env]
+                origin = f"env {each.env}" if layer == "env" else layer
+        if given is not None:
+            values[each.name] = each.read(given, origin)
+            origins[each.name] = origin
+    return Settings(**values, origins=origins)
+
+
+def _env_file(path: Path) -> Mapping[str, str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc}); mend it or take it away") from exc
+    import io
+
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
+    # dotenv itself only logs a line that it cannot read, and goes on without it.
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            line = binding.original.line
+            raise ConfigError(f"{path} line {line}: is not NAME=value; mend it or take it out")
+    return {name: value or "" for name, value in dotenv_values(stream=io.StringIO(text)).items()}
+
+
+def _refuse_unknown(variables: Mapping[str, str], where: str) -> None:
+    known = {each.env for each in OPTIONS.values()}
+    for name in variables:
+        if name.startswith(PREFIX) and name not in known:
+            import difflib
+
+            words = [each.name.upper() for each in OPTIONS.values()]
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
+            hint = (
+                f"did you mean {OPTIONS[near[0].lower()].env}?"
+                if near
+                else f'see "{COMMAND} --help"'
+            )
+            raise ConfigError(f"{name} (in {where}) is no setting; {hint}")
+
+
+def shown(value: object) -> str:
+    """A setting's value as a person would write it; None as an empty text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(f'"{each}"' if "," in each else each for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Each setting as a JSON value, without secrets."""
+    values: dict[str, Any] = {}
+    for each in OPTIONS.values():
+        value = getattr(settings, each.name)
+        if isinstance(value, Path):
+            value = str(value)
+        if isinstance(value, str):
+            value = mask_key(value) if each.secret else mask_passwords(value)
+        values[each.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def secrets(settings: Settings) -> tuple[str, ...]:
+    """What must not show up in a log or a message: keys, and passwords within addresses."""
+    found: list[str] = []
+    for each in OPTIONS.values():
+        value = getattr(settings, each.name)
+        if isinstance(value, str):
+            found.extend([value] if each.secret else passwords_in(value))
+    return tuple(dict.fromkeys(found))
+
+
+def command_line(settings: Settings, **changes: bool) -> str:
+    """The command that gives these flags again, with switches added or taken off
+    (`resume=True`); passwords masked. Settings that came from elsewhere are still there."""
+    words = [COMMAND]
+    values = masked(settings)
+    for each in OPTIONS.values():
+        value = changes.get(each.name, values[each.name])
+        if each.flag is None or (settings.origin(each.name) != "flag" and each.name not in changes):
+            continue
+        if isinstance(value, bool):
+            words.append(each.flag if value else f"--no-{each.flag.removeprefix('--')}")
+        else:
+            words += [each.flag, shown(tuple(value) if isinstance(value, list) else value)]
+    return shlex.join(words)

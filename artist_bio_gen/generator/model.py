@@ -1,0 +1,183 @@
+"""Which model writes the bios: chosen before a run, opened when the first artist needs it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import orjson
+
+from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.generator.api import PATHS, Api, StoredPrompt
+from artist_bio_gen.generator.client import (
+    DEFAULT_BASE_URL,
+    TransportName,
+    check_model,
+    choose_api,
+    choose_model,
+    fingerprint,
+    make_generate,
+    open_transport,
+    request_body,
+)
+from artist_bio_gen.generator.transport import Transport
+from artist_bio_gen.prompts import Prompt
+from artist_bio_gen.values import Artist, Generate, Json
+
+API_TIMEOUT = 120.0
+LOCAL_TIMEOUT = 300.0
+LOCAL_TEMPERATURE = 0.0
+LOCAL_MAX_OUTPUT_TOKENS = 400
+"""A small model that has begun to loop would write for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """`name` and `fingerprint` (of prompt, model and parameters) go into each line; `chosen` says
+    to a person what was chosen and why. `show` gives the whole request for an artist as text.
+    `open` gives the callable; it takes what to say while that takes time."""
+
+    name: str
+    workers: int
+    fingerprint: str
+    chosen: str
+    show: Callable[[Artist], str]
+    open: Callable[[Callable[[str], None]], AbstractContextManager[Generate]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How each call is made, whichever model answers it. `timeout` is for one call in all, in
+    seconds; `temperature` and `max_output_tokens` None leave it to the model."""
+
+    prompt: Prompt | StoredPrompt
+    api: Literal["auto"] | Api = "auto"
+    transport: TransportName = "lean"
+    temperature: float | None = None
+    max_output_tokens: int | None = None
+    timeout: float | None = None
+    connect_timeout: float = 10.0
+
+    @property
+    def parameters(self) -> Mapping[str, Json]:
+        given = {"temperature": self.temperature, "max_output_tokens": self.max_output_tokens}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def remote_model(
+    call: Call,
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    org_id: str | None,
+    model: str | None,
+    workers: int,
+    ask: bool,
+) -> Model:
+    """A model behind an address (None: OpenAI's own). Without a name the server is asked which
+    it has, unless `ask` is False. ConfigError when none can be chosen."""
+    address = base_url or DEFAULT_BASE_URL
+    if api_key is None and base_url is None:
+        raise ConfigError(f"{address} needs a key; put it into OPENAI_API_KEY or .env.local")
+
+    def connect() -> Transport:
+        return open_transport(
+            call.transport,
+            address,
+            api_key=api_key,
+            org_id=org_id,
+            connect_timeout=call.connect_timeout,
+        )
+
+    if model is None and ask and not isinstance(call.prompt, StoredPrompt):
+        with connect() as transport:
+            model = choose_model(transport, today=datetime.datetime.now(datetime.UTC).date())
+
+    @contextmanager
+    def opened(say: Callable[[str], None]) -> Iterator[Generate]:
+        with connect() as transport:
+            if model is not None and (
+                warning := check_model(
+                    transport, model, today=datetime.datetime.now(datetime.UTC).date()
+                )
+            ):
+                say(warning)
+            yield _generate(call, transport, model)
+
+    return Model(
+        name=model or "the server's own",
+        workers=workers,
+        fingerprint=fingerprint(model, call.prompt, call.parameters),
+        chosen=f"model {model or 'of the prompt'} at {address}",
+        show=_shown(call, address, model),
+        open=opened,
+    )
+
+
+def local_model(
+    call: Call, *, name_or_path: str | None, models_dir: Path | None, workers: int
+) -> Model:
+    """A model of this machine. ConfigError with the command that gets the weights when there
+    are none; they are looked for here and joined when the model is opened."""
+    from artist_bio_gen.generator.local import LocalModel, choose_weights
+
+    weights = choose_weights(name_or_path, models_dir)
+    call = replace(
+        call,
+        api="chat",
+        temperature=_given(call.temperature, LOCAL_TEMPERATURE),
+        max_output_tokens=_given(call.max_output_tokens, LOCAL_MAX_OUTPUT_TOKENS),
+        timeout=_given(call.timeout, LOCAL_TIMEOUT),
+    )
+
+    @contextmanager
+    def opened(say: Callable[[str], None]) -> Iterator[Generate]:
+        with (
+            LocalModel(weights.open(say), slots=workers, say=say) as server,
+            open_transport("lean", server.base_url, api_key=server.api_key) as transport,
+        ):
+            yield _generate(call, transport, weights.name)
+
+    return Model(
+        name=weights.name,
+        workers=workers,
+        fingerprint=fingerprint(weights.name, call.prompt, call.parameters),
+        chosen=f"local model {weights.name}",
+        show=_shown(call, "the local model", weights.name),
+        open=opened,
+    )
+
+
+def _generate(call: Call, transport: Transport, model: str | None) -> Generate:
+    return make_generate(
+        transport,
+        api=choose_api(call.api, transport.base_url),
+        model=model,
+        prompt=call.prompt,
+        temperature=call.temperature,
+        max_output_tokens=call.max_output_tokens,
+        timeout=_given(call.timeout, API_TIMEOUT),
+    )
+
+
+def _shown(call: Call, address: str, model: str | None) -> Callable[[Artist], str]:
+    api = choose_api(call.api, address)
+    body = request_body(address, api, model, call.prompt, call.parameters)
+
+    def show(artist: Artist) -> str:
+        request, _ = body(artist)
+        pretty = orjson.dumps(orjson.loads(request), option=orjson.OPT_INDENT_2).decode()
+        return f"POST {address}{PATHS[api]}\n{pretty}"
+
+    return show
+
+
+_T = TypeVar("_T")
+
+
+def _given(value: _T | None, default: _T) -> _T:
+    return default if value is None else value

@@ -1,0 +1,233 @@
+"""Rows → artists: which columns hold what, and which rows are no artists.
+
+Whatever passes can be written as JSON and stored in Postgres: a row with NUL, half a character
+or a number that JSON does not have in one of its cells is rejected, not mended, since mending
+an id or a name could make two artists one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from artist_bio_gen.errors import UsageError
+from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row
+
+ID_NAMES = ("id", "artist_id", "uuid", "artist_uuid", "guid")
+NAME_NAMES = ("name", "artist_name", "display_name", "full_name", "artist")
+
+MAX_ID_BYTES = 2_000
+"""Longest id in UTF-8: an index of Postgres takes entries of up to 2,704 bytes."""
+
+_JSON_INTEGERS = range(-(2**63), 2**64)  # as orjson writes them
+_MAX_DEPTH = 100  # of lists and mappings in a cell
+_SHOWN = 500  # characters of a rejected row that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """Where in a row the artist stands: positions, counted from 0. `data` are the positions
+    of the cells that become the artist's data."""
+
+    columns: tuple[Column, ...]
+    id: int
+    name: int
+    data: tuple[int, ...]
+
+    def called(self, at: int) -> str:
+        return f"column {self.columns[at].name!r}"
+
+
+def choose_columns(
+    columns: Sequence[Column],
+    id_column: str | None = None,
+    name_column: str | None = None,
+    data_columns: Sequence[str] | None = None,
+) -> ColumnChoice:
+    """Find the columns that are named, guess those that are not (None).
+
+    A guess is made only where there is one candidate: of a file with `id` and `artist_id`
+    either may be the artist's, and a wrong guess costs a bio for each row. Columns of a source
+    without a header ("1", "2", …) are taken in their order. All columns that are neither id
+    nor name become data unless `data_columns` says which. Raises `UsageError`.
+    """
+    names = [column.name for column in columns]
+    if names == [str(at) for at in range(1, len(names) + 1)]:
+        id_names: Sequence[str] = [name for name in names[:1] if name != name_column]
+        name_names: Sequence[str] = [name for name in names[1:2] if name != id_column]
+    else:
+        id_names, name_names = ID_NAMES, NAME_NAMES
+    id_at = _find(names, "id", "--id-column", id_column, id_names)
+    name_at = _find(names, "name", "--name-column", name_column, name_names)
+    if data_columns is None:
+        data = [at for at in range(len(names)) if at not in (id_at, name_at)]
+    else:
+        data = [_position(names, name, "--data-columns") for name in dict.fromkeys(data_columns)]
+    return ColumnChoice(tuple(columns), id_at, name_at, tuple(data))
+
+
+def _find(
+    names: list[str], what: str, flag: str, given: str | None, candidates: Sequence[str]
+) -> int:
+    if given is not None:
+        return _position(names, given, flag)
+    found = [at for at, name in enumerate(names) if name in candidates]
+    if not found:
+        folded = {_fold(candidate) for candidate in candidates}
+        found = [at for at, name in enumerate(names) if _fold(name) in folded]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        problem = f"{_listed(names[at] for at in found)} may each hold the artist's {what}"
+    else:
+        problem = f"no column is known to hold the artist's {what}"
+    hint = "; is the file separated by commas?" if len(names) == 1 else ""
+    raise UsageError(f"{problem}; say which with {flag}; there are {_listed(names)}{hint}")
+
+
+def _position(names: list[str], name: str, flag: str) -> int:
+    if name not in names:
+        raise UsageError(f"{flag} {name}: there is no such column; there are {_listed(names)}")
+    return names.index(name)
+
+
+def _fold(name: str) -> str:
+    """Artist ID, artist-id and ArtistID are all artist_id."""
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def parse(
+    rows: Iterable[Row | BadRow],
+    choice: ColumnChoice,
+    canonical_id: Callable[[str], str] = str,
+) -> Iterator[Artist | Rejected]:
+    """One artist, or the reason why there is none, for each row, in their order.
+
+    White space around id and name is taken off; other cells stay as they are, and empty ones
+    are left out. `canonical_id` brings an id into the form of the table's id column and raises
+    `ValueError(reason)` for one that does not fit.
+    """
+    id_at, name_at = choice.id, choice.name
+    data_cells = [(at, choice.columns[at].name) for at in choice.data]
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield Rejected(row.number, row.reason, row.text)
+            continue
+        values = row.values
+        if not _all_sound_text(values):
+            reason = _first_flaw(values, choice)
+            if reason:
+                yield Rejected(row.number, reason, _shown(values))
+                continue
+        artist_id = _text(values[id_at])
+        name = _text(values[name_at])
+        if not artist_id:
+            reason = f"{choice.called(id_at)} is empty; give the artist an id"
+        elif not name:
+            reason = f"{choice.called(name_at)} is empty; give the artist a name"
+        elif len(artist_id.encode()) > MAX_ID_BYTES:
+            reason = f"{choice.called(id_at)} is longer than {MAX_ID_BYTES:,} bytes"
+        else:
+            try:
+                artist_id = canonical_id(artist_id)
+            except ValueError as exc:
+                reason = f"{choice.called(id_at)}: {exc}"
+            else:
+                data = {
+                    key: cell
+                    for at, key in data_cells
+                    if (cell := values[at]) is not None and not _is_blank(cell)
+                }
+                yield Artist(row.number, artist_id, name, data)
+                continue
+        # What is wrong with one row is often wrong with the choice of the column.
+        reason += "; if the column is the wrong one, choose with --id-column and --name-column"
+        yield Rejected(row.number, reason, _shown(values))
+
+
+def _text(cell: Json) -> str:
+    """The id or name in a cell. A spreadsheet's 7.0 is the id 7."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return "" if cell is None else str(cell).strip()
+
+
+def _is_blank(cell: Json) -> bool:
+    return isinstance(cell, str) and (not cell or cell.isspace())
+
+
+def _all_sound_text(cells: tuple[Json, ...]) -> bool:
+    """Quick answer for nearly every row; False means that each cell must be looked at."""
+    try:
+        text = "".join(cells)
+    except TypeError:
+        return False
+    return _is_sound(text)
+
+
+def _is_sound(text: str) -> bool:
+    if "\x00" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()  # refuses lone surrogates: the quickest way to look for them
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
+def _first_flaw(cells: tuple[Json, ...], choice: ColumnChoice) -> str:
+    """Why this row cannot become an artist, whatever its id and name; "" if it can."""
+    for at in (choice.id, choice.name):
+        if isinstance(cells[at], bool | list | tuple | dict):
+            kind = type(cells[at]).__name__
+            return f"{choice.called(at)} holds a {kind}; ids and names are text or numbers"
+    for at in (choice.id, choice.name, *choice.data):
+        flaw = _flaw(cells[at])
+        if flaw:
+            return f"{choice.called(at)} holds {flaw}; take it out or write it anew"
+    return ""
+
+
+def _flaw(cell: Json, depth: int = 0) -> str:
+    """What in this cell JSON or Postgres would refuse; "" if nothing."""
+    if isinstance(cell, str):
+        if _is_sound(cell):
+            return ""
+        return "NUL" if "\x00" in cell else "half a character (a lone surrogate)"
+    if cell is None or isinstance(cell, bool):
+        return ""
+    if isinstance(cell, int):
+        return "" if cell in _JSON_INTEGERS else "a number beyond 64 bits"
+    if isinstance(cell, float):
+        return "" if math.isfinite(cell) else f"the number {cell}"
+    if depth == _MAX_DEPTH:
+        return f"lists in lists, more than {_MAX_DEPTH} deep"
+    if isinstance(cell, dict):
+        if not all(isinstance(key, str) for key in cell):
+            return "a mapping whose keys are not all text"
+        cell = [*cell, *cell.values()]
+    if isinstance(cell, list | tuple):
+        return next(filter(None, (_flaw(inner, depth + 1) for inner in cell)), "")
+    return f"a {type(cell).__name__}, which JSON has not"
+
+
+def _shown(cells: tuple[Json, ...]) -> str:
+    """The row for a person to see; nothing in it is unsound."""
+    text = ", ".join(map(_shown_cell, cells))[:_SHOWN]
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def _shown_cell(cell: Json) -> str:
+    if isinstance(cell, str):
+        return cell[:_SHOWN]
+    if cell is None:
+        return ""
+    if isinstance(cell, float) or (isinstance(cell, int) and cell in _JSON_INTEGERS):
+        return str(cell)
+    return f"({type(cell).__name__})"  # its text may be without end

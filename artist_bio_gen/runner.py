@@ -1,0 +1,529 @@
+"""One run, from the settings to the result. Read this first: it is the story of the program.
+
+Nothing is bought before everything that can be wrong has been looked at: the input and its
+columns, the prompt, the ledger, the database, and what an earlier run left behind. The model
+is opened last, and only when an artist is left who needs it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from artist_bio_gen import __version__
+from artist_bio_gen.config import Settings, command_line, masked
+from artist_bio_gen.database.connect import describe
+from artist_bio_gen.database.migrate import migrate
+from artist_bio_gen.database.store import BioStore, what_is_missing
+from artist_bio_gen.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    ConfigError,
+    LedgerError,
+    LimitError,
+    UsageError,
+)
+from artist_bio_gen.generator.api import StoredPrompt
+from artist_bio_gen.generator.model import Call, Model, local_model, remote_model
+from artist_bio_gen.ledger.failures import FailedFile
+from artist_bio_gen.ledger.journal import Intent, Journal, orphans
+from artist_bio_gen.ledger.ledger import Ledger, require_local
+from artist_bio_gen.parser import choose_columns, parse
+from artist_bio_gen.processor.caller import Caller, RetryPolicy
+from artist_bio_gen.processor.committer import Committer
+from artist_bio_gen.processor.control import Control, StoppedError
+from artist_bio_gen.processor.pool import Processor
+from artist_bio_gen.prompts import Prompt
+from artist_bio_gen.resume import Reconciled, Rules, in_chunks, pending, reconcile, recovered
+from artist_bio_gen.sources import RowStream, open_source
+from artist_bio_gen.telemetry import Telemetry
+from artist_bio_gen.telemetry.counters import Counters
+from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, SkipReason
+
+_Row = TypeVar("_Row")
+
+SHOWN_REQUESTS = 5
+"""Requests that a dry run shows in full."""
+
+SHOWN_REJECTED = 20
+
+REMOTE_WORKERS = 16
+LOCAL_WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run came to. Counts are of this run alone; tokens are those of its calls, failed
+    ones too where the API told. `head_seq` and `head_hash` are the ledger's last line (0 and
+    the first `prev` for an empty ledger); `ledger` is None after a dry run.
+
+    `error` says what ended the run before its input did; an error before the first row is
+    raised instead. `resume_command` is None when nothing is left. `messages` are whole
+    sentences for a person, one each.
+    """
+
+    exit_code: int
+    run: str
+    done: int = 0
+    failed: int = 0
+    rejected: int = 0
+    skipped: Mapping[SkipReason, int] = field(default_factory=dict)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    ledger: Path | None = None
+    head_seq: int = 0
+    head_hash: str = ""
+    failures: Path | None = None
+    resume_command: str | None = None
+    error: str | None = None
+    messages: tuple[str, ...] = ()
+
+
+def run(
+    settings: Settings,
+    *,
+    counters: Counters,
+    telemetry: Telemetry,
+    say: Callable[[str], None],
+    control: Control,
+    attended: bool,
+) -> RunResult:
+    """Does the job. `counters` is one of `telemetry`'s hooks. `say` shows a sentence at once.
+    `attended`: a person sees what is chosen, so the local parts need no other consent.
+
+    Raises ArtistBioGenError for what is wrong before the first row; later the result tells.
+    """
+    run_id = str(uuid.uuid4())
+    _check(settings)
+    with ExitStack() as stack:
+        stream = stack.enter_context(_open_input(settings))
+        choice = choose_columns(
+            stream.columns, settings.id_column, settings.name_column, settings.data_columns
+        )
+        rows = islice(stream, settings.max_rows)
+        model = _choose_model(settings, attended=attended, say=say)
+        if settings.dry_run:
+            return _dry_run(run_id, parse(rows, choice), model, say)
+
+        database = open_database(settings, attended=attended, say=say)
+        ledger = stack.enter_context(_open_ledger(settings, say))
+        store = stack.enter_context(_open_store(settings, database, control, telemetry))
+        lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
+        failed_file = FailedFile(ledger.path, run_id)
+        committer = Committer(
+            ledger,
+            store,
+            failed_file,
+            run=run_id,
+            reconcile=lambda: reconcile(ledger, store),
+            telemetry=telemetry,
+        )
+        try:
+            with ledger.locked():
+                found = reconcile(ledger, store)
+            store.begin_run(run_id, ledger.id, __version__, masked(settings))
+            telemetry.emit(
+                "started",
+                run=run_id,
+                ledger=ledger.id,
+                input=stream.name,
+                rows=_expected_rows(stream, settings),
+                workers=model.workers,
+                model=model.name,
+                prompt_sha256=model.fingerprint,
+                database=describe(database),
+                table=settings.table,
+                settings=masked(settings),
+            )
+            _take_over(ledger, store, committer, telemetry, run_id, found, say)
+            rules = Rules(
+                run=run_id,
+                prompt_sha256=model.fingerprint,
+                on_missing=settings.on_missing,
+                keep_existing=settings.keep_existing,
+                retry_failed=settings.retry_failed,
+                anew_after=_writing_anew(settings, store, ledger, say),
+            )
+        except StoppedError:
+            return RunResult(
+                exit_code=EXIT_INTERRUPTED,
+                run=run_id,
+                resume_command=command_line(settings, resume=True),
+                error="interrupted before the first row; nothing was bought",
+            )
+
+        journal = stack.enter_context(Journal(ledger.path, run_id))
+        opened = _OpenedLate(model, stack, say)
+        under_way: set[str] = set()
+        processor = Processor(
+            Caller(
+                opened.generate,
+                journal,
+                run=run_id,
+                policy=RetryPolicy(settings.max_attempts, settings.max_wait),
+                control=control,
+                telemetry=telemetry,
+            ),
+            journal,
+            committer,
+            ledger_id=ledger.id,
+            run=run_id,
+            workers=model.workers,
+            under_way=under_way,
+            control=control,
+            telemetry=telemetry,
+            max_consecutive_failures=settings.max_consecutive_failures,
+        )
+        left = pending(
+            parse(rows, choice, store.id_kind.canonical),
+            partial(lookups.known, ledger.id),
+            rules,
+            table=settings.table,
+            under_way=under_way,
+        )
+        all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
+        if rules.anew_after is not None and not control.stopped:
+            store.set_writing_anew(ledger.id, None, None)
+        if not all_back:
+            say(
+                f"calls still in flight after {settings.grace:g} s were left; the next start names"
+                " their artists"
+            )
+        result = _result(settings, run_id, ledger, failed_file, counters, control)
+        _close_books(ledger, store, result, telemetry, control)
+        return result
+
+
+# ---- what a run needs, opened and checked ----------------------------------------------------
+
+
+def _check(settings: Settings) -> None:
+    if settings.input is None:
+        raise UsageError("no input; give a file with --input")
+    if settings.again and settings.keep_existing:
+        raise UsageError(
+            "--again writes bios anew and --keep-existing keeps them; give one of the two"
+        )
+    if settings.dry_run:
+        return
+    if not settings.allow_network_filesystem:
+        require_local(settings.output)
+    there = settings.output.exists()
+    if there and not settings.resume:
+        raise UsageError(
+            f"{settings.output}: a ledger is there already and is never overwritten; go on with it"
+            f" by: {command_line(settings, resume=True)}, or name another file with --output"
+        )
+
+
+def _open_input(settings: Settings) -> RowStream:
+    assert settings.input is not None
+    return open_source(
+        settings.input,
+        encoding=settings.encoding,
+        header=settings.header,
+        comment=settings.comment,
+    )
+
+
+def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
+    counts = (stream.estimated_row_count, settings.max_rows)
+    return min((count for count in counts if count is not None), default=None)
+
+
+def open_database(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> str:
+    """The address of a database that has all tables; started and filled where that is agreed
+    to. ConfigError with the way out where it is not."""
+    local = settings.database_url is None
+    if settings.database_url is not None:
+        address = settings.database_url
+    else:
+        address = _start_embedded(settings, attended=attended, say=say)
+    missing = what_is_missing(
+        address, table=settings.table, allow_fsync_off=settings.allow_fsync_off
+    )
+    if missing.tables and not (local or settings.migrate or settings.yes):
+        raise ConfigError(
+            f"{describe(address)} has not yet the program's own tables"
+            f" ({', '.join(missing.tables)}); make them with: artist-bio-gen migrate, or here"
+            " with --migrate"
+        )
+    if missing.artists and not (local or settings.yes):
+        raise ConfigError(
+            f"{describe(address)} has no table {settings.table!r}; name yours with --table, or"
+            " agree with --yes to have it made (id, name, bio)"
+        )
+    if missing.tables or missing.artists:
+        for done in migrate(address, table=settings.table, create_table=missing.artists):
+            say(f"database: {done}")
+    return address
+
+
+def _start_embedded(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> str:
+    from artist_bio_gen.database import embedded
+
+    if not (attended or settings.embedded or settings.yes):
+        raise ConfigError(
+            "no DATABASE_URL, and nobody at a terminal to see that an embedded Postgres would be"
+            " used; give --database-url, or agree with --embedded"
+        )
+    folder = None if settings.data_dir is None else settings.data_dir / "postgres"
+    server = embedded.start(folder, say=say)
+    say(f"no DATABASE_URL: embedded Postgres in {server.data_dir}")
+    return server.url
+
+
+def _open_ledger(settings: Settings, say: Callable[[str], None]) -> Ledger:
+    if settings.output.exists():
+        return Ledger.open(settings.output)
+    if settings.resume:
+        say(f"{settings.output}: no ledger is there yet; a new one is begun")
+    return Ledger.create(settings.output)
+
+
+def _open_store(
+    settings: Settings, database: str, control: Control, telemetry: Telemetry
+) -> BioStore:
+    def trouble(reason: str) -> None:
+        control.pause()
+        telemetry.emit("paused", reason=f"the database is away: {reason}")
+
+    def recovery() -> None:
+        control.resume()
+        telemetry.emit("flowing", reason="the database is back")
+
+    return BioStore(
+        database,
+        table=settings.table,
+        insert_missing=settings.on_missing == "insert",
+        max_wait=settings.max_wait,
+        on_trouble=trouble,
+        on_recovery=recovery,
+        sleep=control.sleep,
+    )
+
+
+def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> Model:
+    """An address or a key means a model behind an address; without them a local one is taken."""
+    call = Call(
+        prompt=_prompt(settings, say),
+        api=settings.api,
+        transport=settings.transport,
+        temperature=settings.temperature,
+        max_output_tokens=settings.max_output_tokens,
+        timeout=None if settings.origin("timeout") == "default" else settings.timeout,
+        connect_timeout=settings.connect_timeout,
+    )
+    remote = settings.base_url is not None or settings.api_key is not None
+    if remote and settings.local_model is None:
+        model = remote_model(
+            call,
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            org_id=settings.org_id,
+            model=settings.model,
+            workers=settings.workers or REMOTE_WORKERS,
+            ask=not settings.dry_run,
+        )
+    else:
+        consent = attended or settings.embedded or settings.yes or settings.local_model is not None
+        if not (consent or settings.dry_run):
+            raise ConfigError(
+                "no OPENAI_API_KEY and no OPENAI_BASE_URL, and nobody at a terminal to see that a"
+                " local model would be used; give one of them, or agree with --embedded"
+            )
+        model = local_model(
+            call,
+            name_or_path=settings.local_model,
+            models_dir=None if settings.data_dir is None else settings.data_dir / "models",
+            workers=settings.workers or LOCAL_WORKERS,
+        )
+    say(model.chosen)
+    return model
+
+
+def _prompt(settings: Settings, say: Callable[[str], None]) -> Prompt | StoredPrompt:
+    if settings.prompt_id is None:
+        return Prompt.load(settings.prompt)
+    if settings.prompt is not None:
+        raise UsageError("--prompt and --prompt-id exclude each other; give one of the two")
+    say(
+        "stored prompts are shut down at OpenAI on 30 November 2026; move the text into a file"
+        " and give it with --prompt"
+    )
+    return StoredPrompt(settings.prompt_id, settings.prompt_version)
+
+
+class _OpenedLate:
+    """The model, opened when the first artist needs it: a run with nothing left to do starts no
+    local model and needs no server."""
+
+    def __init__(self, model: Model, stack: ExitStack, say: Callable[[str], None]) -> None:
+        self._model = model
+        self._stack = stack
+        self._say = say
+        self._generate: Generate | None = None
+
+    def before_first_artist(self, rows: Iterable[_Row]) -> Iterator[_Row]:
+        for row in rows:
+            if self._generate is None and isinstance(row, Artist):
+                self._generate = self._stack.enter_context(self._model.open(self._say))
+            yield row
+
+    def generate(self, artist: Artist, request_id: str) -> Bio:
+        assert self._generate is not None
+        return self._generate(artist, request_id)
+
+
+# ---- what earlier runs left -------------------------------------------------------------------
+
+
+def _take_over(
+    ledger: Ledger,
+    store: BioStore,
+    committer: Committer,
+    telemetry: Telemetry,
+    run: str,
+    found: Reconciled,
+    say: Callable[[str], None],
+) -> None:
+    """Commits what dead runs had paid for, and names the calls that were in flight."""
+    counts = {"committed": 0, "failed": 0, "in_flight": 0}
+    for orphan in orphans(ledger.path):
+        for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
+            for outcome in committer.commit([x for x in chunk if not isinstance(x, Intent)]):
+                counts["committed" if isinstance(outcome, Done) else "failed"] += 1
+            for intent in chunk:
+                if isinstance(intent, Intent):
+                    counts["in_flight"] += 1
+                    telemetry.emit("in_flight", run=orphan.run, **asdict(intent))
+        orphan.remove()
+    telemetry.emit(
+        "recovered",
+        run=run,
+        lines=found.lines,
+        appended=found.appended,
+        put_back=found.put_back,
+        quarantined=None if found.quarantine is None else str(found.quarantine),
+        **counts,
+    )
+    if found.lines:
+        say(f"ledger: {found.lines:,} lines checked, each follows the one before")
+    if found.quarantine:
+        say(f"ledger: its torn tail lies in {found.quarantine}")
+    if found.appended:
+        say(f"ledger: {found.appended:,} lines appended that only the database had")
+    if found.put_back:
+        say(f"database: {found.put_back:,} bios put back that only the ledger had")
+    if counts["committed"]:
+        say(f"journal: {counts['committed']:,} replies committed that had been paid for")
+    if counts["in_flight"]:
+        say(f"journal: {counts['in_flight']:,} calls were in flight when an earlier run died")
+
+
+def _writing_anew(
+    settings: Settings, store: BioStore, ledger: Ledger, say: Callable[[str], None]
+) -> int | None:
+    """Up to which line bios are to be written anew; None when none are. An interrupted --again
+    is gone on with by --resume, so that no artist is written anew twice."""
+    source = str(settings.input)
+    begun = store.writing_anew(ledger.id)
+    if begun is not None and begun[1] == source:
+        say(f"going on with an unfinished --again over {source}")
+        return begun[0]
+    if settings.again:
+        store.set_writing_anew(ledger.id, ledger.head.seq, source)
+        return ledger.head.seq
+    if begun is not None:
+        say(f"an unfinished --again over {begun[1]} is left as it is; resume it with that input")
+    return None
+
+
+# ---- the end ----------------------------------------------------------------------------------
+
+
+def _result(
+    settings: Settings,
+    run: str,
+    ledger: Ledger,
+    failed_file: FailedFile,
+    counters: Counters,
+    control: Control,
+) -> RunResult:
+    now = counters.snapshot()
+    left_out = now.failed + now.rejected + now.skipped.get("failed", 0)
+    if control.error is not None:
+        exit_code = control.error.exit_code
+    elif control.stopped:
+        exit_code = EXIT_INTERRUPTED
+    else:
+        exit_code = EXIT_SOME_FAILED if left_out else EXIT_DONE
+    return RunResult(
+        exit_code=exit_code,
+        run=run,
+        done=now.done,
+        failed=now.failed,
+        rejected=now.rejected,
+        skipped={reason: count for reason, count in now.skipped.items() if count},
+        input_tokens=now.input_tokens,
+        output_tokens=now.output_tokens,
+        seconds=now.seconds,
+        ledger=ledger.path,
+        head_seq=ledger.head.seq,
+        head_hash=ledger.head.hash,
+        failures=failed_file.path if left_out and failed_file.path.exists() else None,
+        resume_command=command_line(settings, resume=True) if control.stopped else None,
+        error=None if control.error is None else str(control.error),
+    )
+
+
+def _close_books(
+    ledger: Ledger, store: BioStore, result: RunResult, telemetry: Telemetry, control: Control
+) -> None:
+    """Notes the end in the ledger's head, the database and the log, as far as they are there."""
+    counts = {
+        "done": result.done,
+        "failed": result.failed,
+        "rejected": result.rejected,
+        "skipped": dict(result.skipped),
+    }
+    with suppress(LedgerError):  # it was told already, as what ended the run
+        with ledger.locked():
+            if ledger.catch_up():
+                ledger.save_head()
+    with suppress(StoppedError, LimitError):  # the database is away, as was told
+        store.end_run(result.run, result.exit_code, counts)
+    telemetry.emit(
+        "stopped",
+        run=result.run,
+        reason=control.reason or "finished",
+        exit_code=result.exit_code,
+        counts=counts,
+    )
+
+
+def _dry_run(
+    run: str, rows: Iterable[Artist | Rejected], model: Model, say: Callable[[str], None]
+) -> RunResult:
+    """Parses everything and shows the first requests; no call, no write, no database."""
+    messages = []
+    artists = rejected = 0
+    for row in rows:
+        if isinstance(row, Rejected):
+            rejected += 1
+            if rejected <= SHOWN_REJECTED:
+                messages.append(f"row {row.row} would be rejected: {row.reason}")
+            continue
+        artists += 1
+        if artists <= SHOWN_REQUESTS:
+            messages.append(f"request for artist {row.id} ({row.name}):\n{model.show(row)}")
+    messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
+    return RunResult(exit_code=EXIT_DONE, run=run, rejected=rejected, messages=tuple(messages))

@@ -1,0 +1,282 @@
+"""The commit log: one JSON object a line for each event, from which a run, and a crash, can be
+investigated afterwards. docs/commit-log.md describes each event; `EVENTS` is its short form.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import orjson
+
+from artist_bio_gen.errors import ConfigError, LimitError
+from artist_bio_gen.masking import MASK, SHORTEST
+from artist_bio_gen.telemetry import Event
+
+EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "started": (
+        "ledger",
+        "input",
+        "rows",
+        "workers",
+        "model",
+        "prompt_sha256",
+        "database",
+        "table",
+        "settings",
+    ),
+    "recovered": (
+        "lines",
+        "appended",
+        "put_back",
+        "quarantined",
+        "committed",
+        "failed",
+        "in_flight",
+    ),
+    "in_flight": ("artist_id", "artist_name", "attempt", "request_id"),
+    "calling": ("artist_id", "attempt", "request_id", "worker"),
+    "retrying": ("artist_id", "attempt", "kind", "wait_s", "reason"),
+    "committed": (
+        "artist_id",
+        "artist_name",
+        "worker",
+        "duration_ms",
+        "attempts",
+        "db_status",
+        "response_id",
+        "transaction_id",
+        "seq",
+        "hash",
+        "usage",
+    ),
+    "appended": ("artist_id", "artist_name", "worker", "seq", "hash"),
+    "failed": ("artist_id", "artist_name", "kind", "reason", "attempts", "transient", "usage"),
+    "rejected": ("row", "reason"),
+    "skipped": ("artist_id", "artist_name", "reason", "changed_input", "changed_prompt"),
+    "notice": ("text",),
+    "paused": ("reason",),
+    "flowing": ("reason",),
+    "stopped": ("reason", "exit_code", "counts"),
+}
+"""Order of the keys in a line, after `time`, `event` and `run`. A key that an event does not
+have is left out; one that is not listed comes last."""
+
+_MEGABYTE = 1_000_000
+_LOOK_AGAIN_S = 1.0
+
+
+class CommitLog:
+    """A hook that writes, thread-safe; several processes may write to one file.
+
+    `flush`: "line" hands each line to the system (a killed process loses none), "sync" also
+    has it on disk before going on, a number hands over so many lines at a time (a kill loses
+    up to that many; `stopped` is always handed over). Past `max_mb` the file is renamed to
+    `<path>.1`, and so on up to `keep`. Texts in `secrets` are masked wherever they turn up.
+
+    Raises ConfigError when the file cannot be opened, and LimitError at each event that could
+    not be written: a log with holes must not pass silently.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        flush: Literal["line", "sync"] | int = "line",
+        max_mb: float = 100,
+        keep: int = 5,
+        secrets: Iterable[str] = (),
+    ) -> None:
+        self._path = path
+        self._lines_at_once = flush if isinstance(flush, int) else 1
+        self._sync = flush == "sync"
+        self._max_bytes = int(max_mb * _MEGABYTE)
+        self._keep = keep
+        self._secrets = tuple(each for each in secrets if len(each) >= SHORTEST)
+        self._escaped = tuple(orjson.dumps(each)[1:-1] for each in self._secrets)
+        self._lock = threading.Lock()  # guards all that follows, and the order of the lines
+        self._waiting: list[bytes] = []
+        self._run: str | None = None
+        self._looked = 0.0
+        self._torn = False
+        try:
+            self._descriptor = self._open()
+        except OSError as exc:
+            raise ConfigError(
+                f"{path}: cannot open the commit log ({exc.strerror}); choose another --log-file"
+            ) from exc
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if event.name == "started":
+                self._run = event.fields.get("run")
+            self._waiting.append(self._line(event))
+            if len(self._waiting) >= self._lines_at_once or event.name == "stopped":
+                self._hand_over(event.time)
+
+    def close(self) -> None:
+        """Hands over what waits, and closes. Closing twice does nothing more."""
+        with self._lock:
+            if self._descriptor >= 0:
+                try:
+                    self._hand_over(self._looked)
+                finally:
+                    os.close(self._descriptor)
+                    self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _line(self, event: Event) -> bytes:
+        fields = event.fields
+        told = {
+            "time": rfc3339(event.time),
+            "event": event.name,
+            "run": fields.get("run", self._run),
+        }
+        for key in EVENTS.get(event.name, ()):
+            if key in fields:
+                told[key] = fields[key]
+        told.update((key, value) for key, value in fields.items() if key not in told)
+        try:
+            line = orjson.dumps(told, default=str)
+        except TypeError:  # lone surrogates, integers beyond 64 bits: rare, so mended only here
+            line = orjson.dumps(_representable(told), default=str)
+        if any(secret in line for secret in self._escaped):
+            line = orjson.dumps(self._without_secrets(_representable(told)), default=str)
+        return line + b"\n"
+
+    def _without_secrets(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, MASK)
+            return value
+        if isinstance(value, dict):
+            return {key: self._without_secrets(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._without_secrets(each) for each in value]
+        return value
+
+    def _hand_over(self, now: float) -> None:
+        """Writes what waits as one block, which O_APPEND keeps in one piece among processes."""
+        if not self._waiting:
+            return
+        try:
+            self._stay_with_path(now)
+            block = memoryview(b"".join(self._waiting))
+            if self._torn:
+                _end_line(self._descriptor)
+                self._torn = False
+            size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            if size and size + len(block) > self._max_bytes:
+                self._rotate()
+            while block:
+                block = block[os.write(self._descriptor, block) :]
+            if self._sync:
+                os.fsync(self._descriptor)
+        except OSError as exc:
+            self._torn = True
+            raise LimitError(
+                f"{self._path}: cannot write the commit log ({exc.strerror}); make room or "
+                "choose another --log-file, then --resume"
+            ) from exc
+        finally:
+            self._waiting.clear()
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            _end_line(descriptor)
+            if self._sync:
+                _sync_folder(self._path.parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _reopen(self) -> None:
+        fresh = self._open()
+        os.close(self._descriptor)
+        self._descriptor = fresh
+
+    def _stay_with_path(self, now: float) -> None:
+        """Another process may have rotated the file, or someone taken it away."""
+        if abs(now - self._looked) >= _LOOK_AGAIN_S:
+            self._looked = now
+            if not self._is_at_path():
+                self._reopen()
+
+    def _is_at_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _rotate(self) -> None:
+        # The lock is on the file itself: whoever gets it second finds it moved, and goes on
+        # with the new one. The path is free for that only after the last renaming.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if self._is_at_path():
+            for number in range(self._keep - 1, 0, -1):
+                older = self._old(number)
+                if older.exists():
+                    older.replace(self._old(number + 1))
+            if self._keep:
+                self._path.replace(self._old(1))
+            else:
+                self._path.unlink()
+        self._reopen()
+
+    def _old(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def rfc3339(unix_seconds: float) -> str:
+    """In UTC with microseconds: 2026-11-22T06:13:06.123456Z."""
+    there = datetime.fromtimestamp(unix_seconds, UTC).replace(tzinfo=None)
+    return f"{there.isoformat(timespec='microseconds')}Z"
+
+
+def _representable(value: Any) -> Any:
+    """The value as JSON can hold it: surrogates escaped, large integers as text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_representable(str(key)): _representable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_representable(each) for each in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    return _representable(str(value))
+
+
+def _end_line(descriptor: int) -> None:
+    """Ends a line that a full disk or a power loss has cut off, so that the next stays whole."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.write(descriptor, b"\n")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
