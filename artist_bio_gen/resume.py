@@ -7,18 +7,20 @@ in flat memory, whatever the ledger's size.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
-from artist_bio_gen.ledger.journal import Intent, Orphan, Reply
+from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
-from artist_bio_gen.values import NO_ROW, Artist, Failed, Head, Rejected, Skipped
+from artist_bio_gen.telemetry import Telemetry
+from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped
 
 CHUNK = 500
 """Artists looked up, and lines moved, at a time."""
@@ -35,9 +37,20 @@ class Reconciled:
     `appended` the lines brought into the file, `put_back` those brought into the database."""
 
     lines: int
-    quarantine: Path | None = None
+    quarantine: str | None = None
     appended: int = 0
     put_back: int = 0
+
+    def report(self) -> Iterator[str]:
+        """What a person should know, a sentence each."""
+        if self.lines:
+            yield f"ledger: {self.lines:,} lines checked, each follows the one before"
+        if self.quarantine:
+            yield f"ledger: its torn tail was put aside in {self.quarantine}"
+        if self.appended:
+            yield f"ledger: {self.appended:,} lines appended that only the database had"
+        if self.put_back:
+            yield f"database: {self.put_back:,} bios put back that only the ledger had"
 
 
 def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) -> Reconciled:
@@ -74,7 +87,7 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
             " copy? Bring back the newest database"
         )
     _require_common_line(ledger, store, scan.head, there)
-    quarantine = ledger.cut() if scan.size < scan.file_size else None
+    quarantine = str(ledger.cut()) if scan.size < scan.file_size else None
     appended = _append_missing(ledger, store) if there.seq > scan.head.seq else 0
     put_back = _put_back(ledger, store, there) if there.seq < scan.head.seq else 0
     ledger.save_head()
@@ -191,6 +204,46 @@ def _artist_id(entry: Reply | Failed | Intent) -> str:
     return entry.artist_id if isinstance(entry, Intent) else entry.artist.id
 
 
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """What the journals of dead runs held: replies committed, failures noted, and calls that
+    were in flight, which may have been paid for and are made again."""
+
+    committed: int = 0
+    failed: int = 0
+    in_flight: int = 0
+
+    def report(self) -> Iterator[str]:
+        """What a person should know, a sentence each."""
+        if self.committed:
+            yield f"journal: {self.committed:,} replies committed that had been paid for"
+        if self.failed:
+            yield f"journal: {self.failed:,} failures noted that an earlier run had met"
+        if self.in_flight:
+            yield f"journal: {self.in_flight:,} calls were in flight when an earlier run died"
+
+
+def take_over(
+    ledger: Ledger,
+    store: BioStore,
+    commit: Callable[[Sequence[Draft | Failed]], Sequence[Done | Failed | Rejected]],
+    telemetry: Telemetry,
+) -> TakenOver:
+    """Makes final what dead runs had paid for, names the calls that were in flight, and removes
+    their journals. A crash on the way leaves the journals; what was committed by then is found
+    in the database."""
+    outcomes: Counter[type] = Counter()
+    for orphan in orphans(ledger.path):
+        for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
+            outcomes.update(map(type, commit([x for x in chunk if not isinstance(x, Intent)])))
+            for intent in chunk:
+                if isinstance(intent, Intent):
+                    outcomes[Intent] += 1
+                    telemetry.emit("in_flight", run=orphan.run, **asdict(intent))
+        orphan.remove()
+    return TakenOver(outcomes[Done], outcomes[Failed], outcomes[Intent])
+
+
 # ---- what is left to do ----------------------------------------------------------------------
 
 
@@ -205,6 +258,24 @@ class Rules:
     keep_existing: bool = False
     retry_failed: bool = False
     anew_after: int | None = None
+
+
+def writing_anew(
+    store: BioStore, ledger: Ledger, source: str, *, again: bool, say: Callable[[str], None]
+) -> int | None:
+    """Up to which line bios are to be written anew; None when none are. An interrupted --again
+    is gone on with, by whoever resumes with the same input, so that nobody is written anew
+    twice."""
+    begun = store.writing_anew(ledger.id)
+    if begun is not None and begun[1] == source:
+        say(f"going on with an unfinished --again over {source}")
+        return begun[0]
+    if again:
+        store.set_writing_anew(ledger.id, ledger.head.seq, source)
+        return ledger.head.seq
+    if begun is not None:
+        say(f"an unfinished --again over {begun[1]} is left as it is; resume it with that input")
+    return None
 
 
 def pending(

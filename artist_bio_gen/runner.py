@@ -19,21 +19,20 @@ from typing import TypeVar
 from artist_bio_gen import __version__
 from artist_bio_gen.config import Settings, command_line, masked
 from artist_bio_gen.database.connect import describe
-from artist_bio_gen.database.migrate import migrate
-from artist_bio_gen.database.store import BioStore, what_is_missing
+from artist_bio_gen.database.opening import open_database
+from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
-    ConfigError,
     LedgerError,
     LimitError,
     UsageError,
 )
 from artist_bio_gen.generator.api import StoredPrompt
-from artist_bio_gen.generator.model import Call, Model, local_model, remote_model
+from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.failures import FailedFile
-from artist_bio_gen.ledger.journal import Intent, Journal, orphans
+from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.ledger import Ledger, require_local
 from artist_bio_gen.parser import choose_columns, parse
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
@@ -41,11 +40,11 @@ from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control, StoppedError
 from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.prompts import Prompt
-from artist_bio_gen.resume import Reconciled, Rules, in_chunks, pending, reconcile, recovered
+from artist_bio_gen.resume import Rules, pending, reconcile, take_over, writing_anew
 from artist_bio_gen.sources import RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
-from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, SkipReason
+from artist_bio_gen.values import Artist, Bio, Generate, Rejected, SkipReason
 
 _Row = TypeVar("_Row")
 
@@ -53,9 +52,6 @@ SHOWN_REQUESTS = 5
 """Requests that a dry run shows in full."""
 
 SHOWN_REJECTED = 20
-
-REMOTE_WORKERS = 16
-LOCAL_WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +105,21 @@ def run(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
         rows = islice(stream, settings.max_rows)
+        source = "-" if settings.input == "-" else str(Path(stream.name).resolve())
         model = _choose_model(settings, attended=attended, say=say)
         if settings.dry_run:
             return _dry_run(run_id, parse(rows, choice), model, say)
 
-        database = open_database(settings, attended=attended, say=say)
+        database = open_database(
+            settings.database_url,
+            table=settings.table,
+            allow_fsync_off=settings.allow_fsync_off,
+            may_embed=attended or settings.embedded or settings.yes,
+            may_migrate=settings.migrate or settings.yes,
+            may_create_table=settings.yes,
+            data_dir=settings.data_dir,
+            say=say,
+        )
         ledger = stack.enter_context(_open_ledger(settings, say))
         store = stack.enter_context(_open_store(settings, database, control, telemetry))
         lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
@@ -143,14 +149,17 @@ def run(
                 table=settings.table,
                 settings=masked(settings),
             )
-            _take_over(ledger, store, committer, telemetry, run_id, found, say)
+            taken = take_over(ledger, store, committer.commit, telemetry)
+            telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
+            for sentence in (*found.report(), *taken.report()):
+                say(sentence)
             rules = Rules(
                 run=run_id,
                 prompt_sha256=model.fingerprint,
                 on_missing=settings.on_missing,
                 keep_existing=settings.keep_existing,
                 retry_failed=settings.retry_failed,
-                anew_after=_writing_anew(settings, store, ledger, say),
+                anew_after=writing_anew(store, ledger, source, again=settings.again, say=say),
             )
         except StoppedError:
             return RunResult(
@@ -239,48 +248,6 @@ def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
     return min((count for count in counts if count is not None), default=None)
 
 
-def open_database(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> str:
-    """The address of a database that has all tables; started and filled where that is agreed
-    to. ConfigError with the way out where it is not."""
-    local = settings.database_url is None
-    if settings.database_url is not None:
-        address = settings.database_url
-    else:
-        address = _start_embedded(settings, attended=attended, say=say)
-    missing = what_is_missing(
-        address, table=settings.table, allow_fsync_off=settings.allow_fsync_off
-    )
-    if missing.tables and not (local or settings.migrate or settings.yes):
-        raise ConfigError(
-            f"{describe(address)} has not yet the program's own tables"
-            f" ({', '.join(missing.tables)}); make them with: artist-bio-gen migrate, or here"
-            " with --migrate"
-        )
-    if missing.artists and not (local or settings.yes):
-        raise ConfigError(
-            f"{describe(address)} has no table {settings.table!r}; name yours with --table, or"
-            " agree with --yes to have it made (id, name, bio)"
-        )
-    if missing.tables or missing.artists:
-        for done in migrate(address, table=settings.table, create_table=missing.artists):
-            say(f"database: {done}")
-    return address
-
-
-def _start_embedded(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> str:
-    from artist_bio_gen.database import embedded
-
-    if not (attended or settings.embedded or settings.yes):
-        raise ConfigError(
-            "no DATABASE_URL, and nobody at a terminal to see that an embedded Postgres would be"
-            " used; give --database-url, or agree with --embedded"
-        )
-    folder = None if settings.data_dir is None else settings.data_dir / "postgres"
-    server = embedded.start(folder, say=say)
-    say(f"no DATABASE_URL: embedded Postgres in {server.data_dir}")
-    return server.url
-
-
 def _open_ledger(settings: Settings, say: Callable[[str], None]) -> Ledger:
     if settings.output.exists():
         return Ledger.open(settings.output)
@@ -312,40 +279,26 @@ def _open_store(
 
 
 def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> Model:
-    """An address or a key means a model behind an address; without them a local one is taken."""
-    call = Call(
-        prompt=_prompt(settings, say),
-        api=settings.api,
-        transport=settings.transport,
-        temperature=settings.temperature,
-        max_output_tokens=settings.max_output_tokens,
-        timeout=None if settings.origin("timeout") == "default" else settings.timeout,
-        connect_timeout=settings.connect_timeout,
+    model = choose_model(
+        Call(
+            prompt=_prompt(settings, say),
+            api=settings.api,
+            transport=settings.transport,
+            temperature=settings.temperature,
+            max_output_tokens=settings.max_output_tokens,
+            timeout=None if settings.origin("timeout") == "default" else settings.timeout,
+            connect_timeout=settings.connect_timeout,
+        ),
+        base_url=settings.base_url,
+        api_key=settings.api_key,
+        org_id=settings.org_id,
+        model=settings.model,
+        local_model=settings.local_model,
+        models_dir=None if settings.data_dir is None else settings.data_dir / "models",
+        workers=settings.workers,
+        may_be_local=attended or settings.embedded or settings.yes,
+        may_ask=not settings.dry_run,
     )
-    remote = settings.base_url is not None or settings.api_key is not None
-    if remote and settings.local_model is None:
-        model = remote_model(
-            call,
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            org_id=settings.org_id,
-            model=settings.model,
-            workers=settings.workers or REMOTE_WORKERS,
-            ask=not settings.dry_run,
-        )
-    else:
-        consent = attended or settings.embedded or settings.yes or settings.local_model is not None
-        if not (consent or settings.dry_run):
-            raise ConfigError(
-                "no OPENAI_API_KEY and no OPENAI_BASE_URL, and nobody at a terminal to see that a"
-                " local model would be used; give one of them, or agree with --embedded"
-            )
-        model = local_model(
-            call,
-            name_or_path=settings.local_model,
-            models_dir=None if settings.data_dir is None else settings.data_dir / "models",
-            workers=settings.workers or LOCAL_WORKERS,
-        )
     say(model.chosen)
     return model
 
@@ -381,70 +334,6 @@ class _OpenedLate:
     def generate(self, artist: Artist, request_id: str) -> Bio:
         assert self._generate is not None
         return self._generate(artist, request_id)
-
-
-# ---- what earlier runs left -------------------------------------------------------------------
-
-
-def _take_over(
-    ledger: Ledger,
-    store: BioStore,
-    committer: Committer,
-    telemetry: Telemetry,
-    run: str,
-    found: Reconciled,
-    say: Callable[[str], None],
-) -> None:
-    """Commits what dead runs had paid for, and names the calls that were in flight."""
-    counts = {"committed": 0, "failed": 0, "in_flight": 0}
-    for orphan in orphans(ledger.path):
-        for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
-            for outcome in committer.commit([x for x in chunk if not isinstance(x, Intent)]):
-                counts["committed" if isinstance(outcome, Done) else "failed"] += 1
-            for intent in chunk:
-                if isinstance(intent, Intent):
-                    counts["in_flight"] += 1
-                    telemetry.emit("in_flight", run=orphan.run, **asdict(intent))
-        orphan.remove()
-    telemetry.emit(
-        "recovered",
-        run=run,
-        lines=found.lines,
-        appended=found.appended,
-        put_back=found.put_back,
-        quarantined=None if found.quarantine is None else str(found.quarantine),
-        **counts,
-    )
-    if found.lines:
-        say(f"ledger: {found.lines:,} lines checked, each follows the one before")
-    if found.quarantine:
-        say(f"ledger: its torn tail lies in {found.quarantine}")
-    if found.appended:
-        say(f"ledger: {found.appended:,} lines appended that only the database had")
-    if found.put_back:
-        say(f"database: {found.put_back:,} bios put back that only the ledger had")
-    if counts["committed"]:
-        say(f"journal: {counts['committed']:,} replies committed that had been paid for")
-    if counts["in_flight"]:
-        say(f"journal: {counts['in_flight']:,} calls were in flight when an earlier run died")
-
-
-def _writing_anew(
-    settings: Settings, store: BioStore, ledger: Ledger, say: Callable[[str], None]
-) -> int | None:
-    """Up to which line bios are to be written anew; None when none are. An interrupted --again
-    is gone on with by --resume, so that no artist is written anew twice."""
-    source = str(settings.input)
-    begun = store.writing_anew(ledger.id)
-    if begun is not None and begun[1] == source:
-        say(f"going on with an unfinished --again over {source}")
-        return begun[0]
-    if settings.again:
-        store.set_writing_anew(ledger.id, ledger.head.seq, source)
-        return ledger.head.seq
-    if begun is not None:
-        say(f"an unfinished --again over {begun[1]} is left as it is; resume it with that input")
-    return None
 
 
 # ---- the end ----------------------------------------------------------------------------------
@@ -495,10 +384,9 @@ def _close_books(
         "rejected": result.rejected,
         "skipped": dict(result.skipped),
     }
-    with suppress(LedgerError):  # it was told already, as what ended the run
-        with ledger.locked():
-            if ledger.catch_up():
-                ledger.save_head()
+    with suppress(LedgerError), ledger.locked():  # an error was told already: it ended the run
+        if ledger.catch_up():
+            ledger.save_head()
     with suppress(StoppedError, LimitError):  # the database is away, as was told
         store.end_run(result.run, result.exit_code, counts)
     telemetry.emit(

@@ -55,6 +55,7 @@ def some_work(counters: Counters) -> None:
 def test_plain_lines_come_by_themselves_and_end_with_the_last_figures() -> None:
     counters, screen = Counters(), Screen()
     with show_progress("plain", counters, stream=screen, every=0.01):
+        Telemetry(counters).emit("calling")
         assert screen.shown.wait(10)
         some_work(counters)
     last = screen.getvalue().splitlines()[-1]
@@ -70,12 +71,18 @@ def test_plain_lines_come_by_themselves_and_end_with_the_last_figures() -> None:
 
 
 def test_nothing_new_is_not_said_again() -> None:
+    counters, screen = Counters(clock=lambda: 0.0), Screen()
+    some_work(counters)
+    with show_progress("plain", counters, stream=screen, every=0.001):
+        assert screen.shown.wait(10)
+    assert len(screen.getvalue().splitlines()) == 1
+
+
+def test_no_figures_are_shown_before_there_is_anything_to_count() -> None:
     screen = Screen()
     with show_progress("plain", Counters(), stream=screen, every=NEVER):
         pass
-    with show_progress("plain", Counters(), stream=Screen(), every=NEVER) as say:
-        say("a notice")
-    assert len(screen.getvalue().splitlines()) == 1
+    assert screen.getvalue() == ""
 
 
 def test_auto_is_plain_where_there_is_no_terminal() -> None:

@@ -62,7 +62,10 @@ def status(ctx: click.Context) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def psql(ctx: click.Context, arguments: tuple[str, ...]) -> None:
-    """Open psql on the server that runs; ARGUMENTS go to psql, such as -c "select 1"."""
+    """Open psql on the server, which must run.
+
+    ARGUMENTS are handed on to psql, such as: -c "select count(*) from artists".
+    """
     from artist_bio_gen.database import embedded
 
     embedded.become_psql(embedded.attach(settings(ctx).data_dir), arguments)

@@ -154,14 +154,16 @@ def start(
     """
     folder = parts.data_folder(data_dir or default_data_dir())
     owner = process.account()
-    parts.prepare(folder, owner)
+    with parts.must_work(folder):
+        parts.prepare(folder, owner)
     with parts.alone(folder, patience):
         for _ in process.attempts(patience):
             if _answers(folder):
                 return _with_database(EmbeddedServer(folder.path, started_now=False))
             with parts.nobody_alive(folder, owner) as life:
                 if life is not None:
-                    _launch(folder, owner, life, say=say, patience=patience)
+                    with parts.must_work(folder):
+                        _launch(folder, owner, life, say=say, patience=patience)
                     return _with_database(EmbeddedServer(folder.path, started_now=True))
         raise parts.stuck(folder, owner, patience)
 
@@ -250,12 +252,6 @@ def _with_database(server: EmbeddedServer) -> EmbeddedServer:
 def _launch(folder: DataFolder, owner: Account, life: int, *, say: Say, patience: float) -> None:
     """Start the server where nobody is at work. Its processes inherit `life`, the lock that
     tells of them."""
-    if not process.can("-x", folder.path, owner):
-        raise ConfigError(
-            f"data folder {folder.path} cannot be reached by {owner.name}, as whom Postgres runs"
-            " when root starts it; give one outside closed folders with --data-dir, for example"
-            f" {default_data_dir()}"
-        )
     parts.remove_half_made(folder)
     programs = _reachable_programs(folder, owner, say=say)
     if not folder.cluster.is_dir():

@@ -93,25 +93,35 @@ def data_folder(path: Path) -> DataFolder:
     return folder
 
 
-def prepare(folder: DataFolder, owner: Account) -> None:
-    """Make what is missing of the folder and its parents, and give the sockets to `owner`."""
-    parents = (folder.path, *folder.path.parents)
-    missing = [place for place in parents if not os.path.lexists(place)]
+@contextmanager
+def must_work(folder: DataFolder) -> Iterator[None]:
+    """File calls on the folder, made for a server that cannot do without them."""
     try:
-        for place in reversed(missing):
-            place.mkdir(exist_ok=True)
-            place.chmod(0o711)  # whatever the umask is: the server's account must get through
-            sync(place.parent)
-        check_owner(folder, owner)
-        folder.socket_dir.mkdir(exist_ok=True)
-        if owner.switched:
-            os.chown(folder.socket_dir, owner.uid, owner.gid)
-        folder.socket_dir.chmod(0o711)
+        yield
     except OSError as exc:
         raise ConfigError(
-            f"data folder {folder.path} cannot be prepared: {exc.filename}: {exc.strerror}; give"
-            " another with --data-dir"
+            f"data folder {folder.path} cannot be used: {exc}; give another with --data-dir"
         ) from exc
+
+
+def prepare(folder: DataFolder, owner: Account) -> None:
+    """Make what is missing of the folder and its parents, and give the sockets to `owner`."""
+    places = (folder.path, *folder.path.parents)
+    missing = [place for place in places if not os.path.lexists(place)]
+    if owner.switched and not process.can("-x", places[len(missing)], owner):
+        raise ConfigError(
+            f"data folder {folder.path} cannot be reached by {owner.name}, as whom Postgres runs"
+            " when root starts it; give one outside closed folders with --data-dir"
+        )
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+        place.chmod(0o711)  # whatever the umask is: the server's account must get through
+        sync(place.parent)
+    check_owner(folder, owner)
+    folder.socket_dir.mkdir(exist_ok=True)
+    if owner.switched:
+        os.chown(folder.socket_dir, owner.uid, owner.gid)
+    folder.socket_dir.chmod(0o711)
 
 
 def check_owner(folder: DataFolder, owner: Account) -> None:

@@ -67,9 +67,9 @@ def table_exists(conn: psycopg.Connection, table: str) -> bool:
     return _exists(conn, table_identifier(table).as_string(conn))
 
 
-def migrate(conninfo: str, *, table: str, create_table: bool) -> list[str]:
-    """Applies what is missing and, if `create_table`, makes `table` where there is none. Returns
-    a line for each thing done. One transaction: a crash leaves the database as it was."""
+def migrate(conninfo: str, *, table: str) -> list[str]:
+    """Applies what is missing and makes `table` where there is none. Returns a line for each
+    thing done. All in one transaction: a crash leaves the database as it was."""
     done = []
     with connect_first(conninfo) as conn, conn.transaction():
         conn.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
@@ -82,7 +82,7 @@ def migrate(conninfo: str, *, table: str, create_table: bool) -> list[str]:
                     [migration.number, migration.name, migration.sha256],
                 )
                 done.append(f"applied {migration.number:04d}_{migration.name}")
-            if create_table and not table_exists(conn, table):
+            if not table_exists(conn, table):
                 text = (sql_folder() / "artists.sql").read_text(encoding="utf-8")
                 name = table_identifier(table).as_string(conn)
                 conn.execute(text.replace("{table}", name).encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from psycopg import sql
 
 from artist_bio_gen.database.connect import table_identifier

@@ -20,14 +20,12 @@ import tenacity
 from psycopg import sql
 
 from artist_bio_gen.database.connect import (
-    check_server,
     connect,
     connect_first,
     describe,
     table_identifier,
 )
 from artist_bio_gen.database.ids import IdKind
-from artist_bio_gen.database.migrate import pending, table_exists
 from artist_bio_gen.database.statements import RECORD_FAILURE, commit_statement, known_statement
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
 from artist_bio_gen.values import Failed, Head
@@ -364,22 +362,6 @@ def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
         constraint = exc.diag.constraint_name
         return RowsRefusedError(text, duplicate=constraint == "one_bio_per_generation")
     return ConfigError(f"{where}: {text} (SQLSTATE {state})")
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What a database lacks: the program's tables (the names of the migrations), the artists'."""
-
-    tables: tuple[str, ...]
-    artists: bool
-
-
-def what_is_missing(conninfo: str, *, table: str, allow_fsync_off: bool) -> Missing:
-    """ConfigError for a server that must not be used, or that cannot be reached."""
-    with connect_first(conninfo) as conn:
-        check_server(conn, allow_fsync_off=allow_fsync_off)
-        tables = tuple(f"{item.number:04d}_{item.name}" for item in pending(conn))
-        return Missing(tables, not table_exists(conn, table))
 
 
 def _check_table(conn: psycopg.Connection, table: str) -> IdKind:

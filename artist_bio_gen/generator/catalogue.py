@@ -1,43 +1,27 @@
-"""Local models known by name, and how their weights become one checked GGUF file.
+"""Local models known by name, and where their weights come from.
 
 Weights are data: a package that carries them is found and read, never imported or run. Whoever
 made it, a file is used only when its SHA-256 is that of the official one.
-
-The models folder holds, for each model (by the name of its official file):
-
-FILE               the weights, complete and checked before they got this name
-FILE.checked.json  that they were checked: path, size, time and hash, so that no start hashes anew
-FILE.lock          held by whoever joins or pulls
-FILE.new, FILE.pull/   half-made; the next one under the lock writes them over or goes on with them
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
-import json
 import os
-import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.generator.weights import Say, WeightsFile, size_text
 
-Say: TypeAlias = Callable[[str], None]
 State: TypeAlias = Literal["ready", "installed", "missing"]
 
 GGUF_MAGIC = b"GGUF"
-_CHUNK = 4 << 20
-_TOLD = 4
-"""Lines of progress while a file is joined."""
-_SPARE = 64 << 20
-"""Bytes that stay free on the disk for everybody else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +68,9 @@ class CatalogueModel:
     @property
     def pull_command(self) -> str:
         return f"artist-bio-gen model pull {self.name}"
+
+    def weights_in(self, folder: Path) -> WeightsFile:
+        return WeightsFile(self.name, folder / self.file, self.size, self.sha256)
 
 
 def numbered(stem: str, count: int, version: str) -> tuple[Part, ...]:
@@ -194,9 +181,7 @@ def named(name: str, catalogue: Sequence[CatalogueModel] = CATALOGUE) -> Catalog
     )
 
 
-def state(
-    model: CatalogueModel, folder: Path, search: Sequence[str] | None = None
-) -> State:
+def state(model: CatalogueModel, folder: Path, search: Sequence[str] | None = None) -> State:
     """ready: as a file in the models folder; installed: in packages. Looks, and reads nothing."""
     if (folder / model.file).is_file():
         return "ready"
@@ -204,50 +189,47 @@ def state(
 
 
 def pull(model: CatalogueModel, folder: Path, say: Say) -> Path:
-    """Gets the official file from the model hub into `folder`, checked as any other. An
+    """Gets the official file from the model hub into `folder`, checked like any other. An
     interrupted pull goes on where it was. Address, proxy and token are those that the hub's
     client takes from the environment (HF_ENDPOINT, HF_TOKEN)."""
-    target = folder / model.file
-    if target.is_file() and _is_sound(target, model, folder, say):
-        return target
+    weights = model.weights_in(folder)
+    if weights.exists(say):
+        return weights.path
     try:
         hub: Any = importlib.import_module("huggingface_hub")
     except ModuleNotFoundError as exc:
         raise ConfigError(
-            "the model hub's client is not installed; run: pip install 'artist-bio-gen[hub]'"
+            "the client of the model hub is not installed; run: pip install 'artist-bio-gen[hub]'"
             f" (or, without the hub: {model.install_command})"
         ) from exc
-    stage = folder / f"{model.file}.pull"
-    with _alone(model, folder, say):
-        if target.is_file() and _is_sound(target, model, folder, say):
-            return target
-        _require_space(model, folder, there=_size_below(stage))
-        say(f"pulling {model.file} ({size_text(model.size)}) from {model.hub_repo}")
-        try:
-            pulled = Path(hub.hf_hub_download(model.hub_repo, model.file, local_dir=stage))
-        # HfHubHTTPError is an error of the HTTP package, whichever this version rides on.
-        except (hub.errors.EntryNotFoundError, *hub.errors.HfHubHTTPError.__bases__) as exc:
-            raise ConfigError(
-                f"{model.hub_repo} could not be pulled: {_first_line(exc)};"
-                f" without the hub: {model.install_command}"
-            ) from exc
-        if _sha256(pulled) != model.sha256:
-            shutil.rmtree(stage)
-            raise ConfigError(
-                f"what the hub gave for {model.hub_repo}/{model.file} is not the official file"
-                f" (its SHA-256 is not {model.sha256}) and was removed; pull again, or run:"
-                f" {model.install_command}"
-            )
-        _sync(pulled)
-        _put(pulled, target, model, folder)
-        shutil.rmtree(stage)
-    say(f"{model.name} is ready: {target}")
-    return target
+    with weights.alone(say):
+        if not weights.exists(say):
+            _pull(model, weights, hub, say)
+    return weights.path
 
 
-def size_text(size: int) -> str:
-    """For a person: `1.1 GB`, `98 MB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+def _pull(model: CatalogueModel, weights: WeightsFile, hub: Any, say: Say) -> None:
+    stage = weights.path.with_name(f"{model.file}.pull")  # kept for the next one to go on with
+    weights.require_space(there=sum(f.stat().st_size for f in stage.rglob("*") if f.is_file()))
+    say(f"pulling {model.file} ({size_text(model.size)}) from {model.hub_repo}")
+    try:
+        pulled = Path(hub.hf_hub_download(model.hub_repo, model.file, local_dir=stage))
+    # The bases of HfHubHTTPError: the system's errors, and those of the HTTP package, which is
+    # not the same in all versions.
+    except (hub.errors.EntryNotFoundError, *hub.errors.HfHubHTTPError.__bases__) as exc:
+        reason = next(iter(str(exc).splitlines()), type(exc).__name__)
+        raise ConfigError(
+            f"{model.hub_repo} could not be pulled: {reason};"
+            f" without the hub: {model.install_command}"
+        ) from exc
+    right = weights.adopt(pulled)
+    shutil.rmtree(stage)
+    if not right:
+        raise ConfigError(
+            f"what the hub gave as {model.hub_repo}/{model.file} is not the official file (its"
+            f" SHA-256 is not {model.sha256}) and was removed; pull again, or run:"
+            f" {model.install_command}"
+        )
 
 
 def _is_path(text: str) -> bool:
@@ -278,65 +260,37 @@ def _missing(model: CatalogueModel) -> ConfigError:
     )
 
 
-def _ready(
-    model: CatalogueModel, folder: Path, say: Say, search: Sequence[str] | None
-) -> Path:
+def _ready(model: CatalogueModel, folder: Path, say: Say, search: Sequence[str] | None) -> Path:
     """The model's file, checked. Its weights are there in one form or the other."""
-    target = folder / model.file
-    if target.is_file() and _is_sound(target, model, folder, say):
-        return target
+    say(f"local model {model.name}: {model.note}")
+    weights = model.weights_in(folder)
+    if weights.exists(say):
+        return weights.path
     parts = _installed(model, search)
     if parts is None:
         raise ConfigError(
-            f"{target} is damaged: its SHA-256 is not that of {model.name}; remove it and run:"
-            f" {model.pull_command} (or {model.install_command})"
+            f"{weights.path} is damaged: its SHA-256 is not that of {model.name}; remove it and"
+            f" run: {model.pull_command} (or {model.install_command})"
         )
     if len(parts) == 1:
-        if _is_sound(parts[0], model, folder, say):
+        if weights.is_right(parts[0], say):
             return parts[0]
-        raise _not_official(model, parts[0])
-    with _alone(model, folder, say):
-        if not (target.is_file() and _is_sound(target, model, folder, say)):
-            _join(model, parts, folder, say)
-    return target
+        raise _not_official(model, parts)
+    with weights.alone(say):
+        if not (weights.exists(say) or weights.join(parts, say)):
+            raise _not_official(model, parts)
+    return weights.path
 
 
-def _join(model: CatalogueModel, parts: Sequence[Path], folder: Path, say: Say) -> None:
-    """Under the lock. A crash leaves FILE.new, which the next one writes over."""
-    new = folder / f"{model.file}.new"
-    new.unlink(missing_ok=True)
-    _require_space(model, folder)
-    say(f"joining {model.name} from {len(parts)} packages into {folder}")
-    try:
-        with new.open("wb") as file:
-            digest = hashlib.sha256()
-            for chunk in _telling(_chunks(parts), model, say):
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        if digest.hexdigest() != model.sha256:
-            raise _not_official(model, parts[0].parent)
-        _put(new, folder / model.file, model, folder)
-    except OSError as exc:
-        new.unlink(missing_ok=True)
-        raise ConfigError(f"joining {model.name} into {new} failed: {exc.strerror}") from exc
-    except ConfigError:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def _not_official(model: CatalogueModel, where: Path) -> ConfigError:
-    repair = model.install_command.replace("install", "install --force-reinstall", 1)
+def _not_official(model: CatalogueModel, parts: Sequence[Path]) -> ConfigError:
+    again = model.install_command.replace("install", "install --force-reinstall", 1)
     return ConfigError(
-        f"the weights of {model.name} in {where} are not the official ones (the SHA-256 is not"
-        f" {model.sha256}) and are not used; run: {repair} (or {model.pull_command})"
+        f"the installed weights of {model.name} ({parts[0]} …) are not the official ones (their"
+        f" SHA-256 is not {model.sha256}) and are not used; run: {again} (or {model.pull_command})"
     )
 
 
-def _installed(
-    model: CatalogueModel, search: Sequence[str] | None
-) -> tuple[Path, ...] | None:
+def _installed(model: CatalogueModel, search: Sequence[str] | None) -> tuple[Path, ...] | None:
     """The parts as they lie in their packages; None when one is not there."""
     found = []
     for part in model.parts:
@@ -351,114 +305,3 @@ def _installed(
             return None
         found.append(files[0])
     return tuple(found)
-
-
-def _is_sound(path: Path, model: CatalogueModel, folder: Path, say: Say) -> bool:
-    """Whether the file is the official one; hashed only when it is not noted as checked."""
-    found = path.stat()
-    if found.st_size != model.size:
-        return False
-    note = folder / f"{model.file}.checked.json"
-    seen = {
-        "path": str(path.absolute()),
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "sha256": model.sha256,
-    }
-    try:
-        if json.loads(note.read_bytes()) == seen:
-            return True
-    except (OSError, ValueError):
-        pass  # not noted, or torn by a crash
-    say(f"checking {path.name} ({size_text(model.size)})")
-    if _sha256(path) != model.sha256:
-        return False
-    new = note.with_suffix(f".{os.getpid()}.new")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(seen), encoding="utf-8")
-        new.replace(note)
-    except OSError:
-        pass  # no more than a saving: without it the next start hashes again
-    return True
-
-
-def _put(new: Path, target: Path, model: CatalogueModel, folder: Path) -> None:
-    """Gives a checked, synced file its name."""
-    new.replace(target)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _chunks(files: Iterable[Path]) -> Iterator[bytes]:
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-
-
-def _telling(chunks: Iterable[bytes], model: CatalogueModel, say: Say) -> Iterator[bytes]:
-    size, told = 0, 0
-    for chunk in chunks:
-        yield chunk
-        size += len(chunk)
-        if size * _TOLD // model.size > told:
-            told = size * _TOLD // model.size
-            say(f"joining {model.name}: {size_text(size)} of {size_text(model.size)}")
-
-
-def _require_space(model: CatalogueModel, folder: Path, there: int = 0) -> None:
-    """`there`: bytes of the file that are in the folder already."""
-    needed = model.size - there + _SPARE
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ConfigError(
-            f"{folder} has {size_text(free)} free, and {model.name} needs {size_text(needed)};"
-            " make room, or choose another folder with --data-dir"
-        )
-
-
-def _size_below(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _first_line(exc: BaseException) -> str:
-    return next(iter(str(exc).splitlines()), type(exc).__name__)
-
-
-@contextmanager
-def _alone(model: CatalogueModel, folder: Path, say: Say) -> Iterator[None]:
-    """Holds FILE.lock, which guards FILE.new, FILE.pull/ and the naming of FILE among all
-    processes. Waits as long as another one joins or pulls."""
-    import filelock
-
-    path = folder / f"{model.file}.lock"
-    lock = filelock.FileLock(path, fallback_to_soft=False)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            say(f"another process is getting {model.name} ready; waiting for it ({path})")
-            lock.acquire()
-    except OSError as exc:
-        raise ConfigError(
-            f"the models folder {folder} cannot be used: {exc.strerror};"
-            f" choose another with --data-dir {shlex.quote('FOLDER')}"
-        ) from exc
-    try:
-        yield
-    finally:
-        lock.release()

@@ -12,12 +12,11 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 
 from artist_bio_gen.errors import ConfigError, ModelError, Unusable
-from artist_bio_gen.generator.address import Address
 from artist_bio_gen.generator.api import PATHS, Api, StoredPrompt, build_body, read_reply
 from artist_bio_gen.generator.status import load, raise_error, shown
 from artist_bio_gen.generator.text import identifier
@@ -56,7 +55,7 @@ def open_transport(
 
 def is_openai(base_url: str) -> bool:
     """Whether it is OpenAI's own address, or a regional one of theirs."""
-    host = Address.parse(base_url).host
+    host = urlsplit(base_url).hostname or ""
     return host == "api.openai.com" or host.endswith(".api.openai.com")
 
 

@@ -12,13 +12,13 @@ from typing import Literal, TypeVar
 import orjson
 
 from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.generator import client
 from artist_bio_gen.generator.api import PATHS, Api, StoredPrompt
 from artist_bio_gen.generator.client import (
     DEFAULT_BASE_URL,
     TransportName,
     check_model,
     choose_api,
-    choose_model,
     fingerprint,
     make_generate,
     open_transport,
@@ -30,6 +30,8 @@ from artist_bio_gen.values import Artist, Generate, Json
 
 API_TIMEOUT = 120.0
 LOCAL_TIMEOUT = 300.0
+REMOTE_WORKERS = 16
+LOCAL_WORKERS = 2
 LOCAL_TEMPERATURE = 0.0
 LOCAL_MAX_OUTPUT_TOKENS = 400
 """A small model that has begun to loop would write for ever."""
@@ -68,21 +70,42 @@ class Call:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def remote_model(
+def choose_model(
     call: Call,
     *,
     base_url: str | None,
     api_key: str | None,
     org_id: str | None,
     model: str | None,
-    workers: int,
-    ask: bool,
+    local_model: str | None,
+    models_dir: Path | None,
+    workers: int | None,
+    may_be_local: bool,
+    may_ask: bool,
 ) -> Model:
-    """A model behind an address (None: OpenAI's own). Without a name the server is asked which
-    it has, unless `ask` is False. ConfigError when none can be chosen."""
+    """A key or an address means a model behind an address, unless a local one is named; with
+    neither, a local one is taken if `may_be_local`. `workers` None means what suits the model.
+    `may_ask` allows a question to the server. ConfigError when nothing can be chosen."""
+    if local_model is None and (base_url is not None or api_key is not None):
+        return _remote(call, base_url, api_key, org_id, model, workers or REMOTE_WORKERS, may_ask)
+    if local_model is None and not may_be_local:
+        raise ConfigError(
+            "no OPENAI_API_KEY and no OPENAI_BASE_URL, and nobody at a terminal to see that a"
+            " local model would be used; give one of them, or agree with --embedded"
+        )
+    return _local(call, local_model, models_dir, workers or LOCAL_WORKERS)
+
+
+def _remote(
+    call: Call,
+    base_url: str | None,
+    api_key: str | None,
+    org_id: str | None,
+    model: str | None,
+    workers: int,
+    may_ask: bool,
+) -> Model:
     address = base_url or DEFAULT_BASE_URL
-    if api_key is None and base_url is None:
-        raise ConfigError(f"{address} needs a key; put it into OPENAI_API_KEY or .env.local")
 
     def connect() -> Transport:
         return open_transport(
@@ -93,9 +116,9 @@ def remote_model(
             connect_timeout=call.connect_timeout,
         )
 
-    if model is None and ask and not isinstance(call.prompt, StoredPrompt):
+    if model is None and may_ask and not isinstance(call.prompt, StoredPrompt):
         with connect() as transport:
-            model = choose_model(transport, today=datetime.datetime.now(datetime.UTC).date())
+            model = client.choose_model(transport, today=datetime.datetime.now(datetime.UTC).date())
 
     @contextmanager
     def opened(say: Callable[[str], None]) -> Iterator[Generate]:
@@ -118,11 +141,7 @@ def remote_model(
     )
 
 
-def local_model(
-    call: Call, *, name_or_path: str | None, models_dir: Path | None, workers: int
-) -> Model:
-    """A model of this machine. ConfigError with the command that gets the weights when there
-    are none; they are looked for here and joined when the model is opened."""
+def _local(call: Call, name_or_path: str | None, models_dir: Path | None, workers: int) -> Model:
     from artist_bio_gen.generator.local import LocalModel, choose_weights
 
     weights = choose_weights(name_or_path, models_dir)

@@ -58,10 +58,12 @@ class SdkTransport:
         # What is not given must not come from the package's own look at the environment.
         headers: dict[str, Any] = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
         headers["OpenAI-Project"] = openai.Omit()
-        if not api_key:
-            headers["Authorization"] = openai.Omit()
         if not org_id:
             headers["OpenAI-Organization"] = openai.Omit()
+        # The package looks for this one in each call's own headers only.
+        self._of_a_call: dict[str, Any] = {_RAW: "stream"}
+        if not api_key:
+            self._of_a_call["Authorization"] = openai.Omit()
         self._network = _Network(connect_timeout, clock)
         self._client = openai.OpenAI(
             api_key=api_key or "none",
@@ -108,7 +110,7 @@ class SdkTransport:
         self._network.begin(timeout)
         try:
             try:
-                reply = ask({"headers": {**headers, _RAW: "stream"}}).http_response
+                reply = ask({"headers": {**headers, **self._of_a_call}}).http_response
             except openai.APIStatusError as exc:
                 reply = exc.response
             try:
@@ -182,9 +184,11 @@ _NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.Pr
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    """The error and those below it; httpcore2 hands its cause over as an argument as well."""
     while exc is not None:
         yield exc
-        exc = exc.__cause__
+        below = exc.__cause__ or next(iter(exc.args), None)
+        exc = below if isinstance(below, BaseException) else None
 
 
 class _Wire(httpx2.BaseTransport):

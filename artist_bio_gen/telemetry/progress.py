@@ -185,7 +185,7 @@ class _Lines:
         now = self._look()
         line = "; ".join(figures(now))
         with self._lock:
-            if line != self._last:
+            if (now.calls or now.seen) and line != self._last:
                 self._last = line
                 self._write(f"[{duration(now.seconds)}] {line}")
 
@@ -215,7 +215,9 @@ class _Bar:
 
     def say(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True
+            )
 
     def refresh(self) -> None:
         with contextlib.suppress(OSError):

