@@ -1,5 +1,3 @@
-import sys
-
 from artist_bio_gen.cli.main import main
 
-sys.exit(main())
+main()

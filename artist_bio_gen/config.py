@@ -208,7 +208,7 @@ class Settings:
 
     # fmt: off
     input: str | None = option(None, Kind("FILE", "a path", str), INPUT,
-        "The artists, a CSV file; read as a stream.", otherwise="required")
+        "The artists: a CSV file, read as a stream; - is the standard input.", otherwise="required")
     id_column: str | None = option(None, TEXT, INPUT,
         "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
     name_column: str | None = option(None, TEXT, INPUT,
@@ -236,7 +236,7 @@ class Settings:
     keep_existing: bool = option(False, SWITCH, TABLE,
         "An artist whose row has a bio counts as done, wherever it came from.")
     migrate: bool = option(False, SWITCH, TABLE,
-        "Create or update the program's tables, and the artists table where it is missing.")
+        "Create or update the program's own tables where that is needed.")
     allow_fsync_off: bool = option(False, SWITCH, TABLE,
         "Accept a server that may lose what it has committed (fsync=off).")
 
@@ -275,8 +275,8 @@ class Settings:
         "Calls for one artist before it counts as failed.")
     max_wait: float = option(600.0, SECONDS, CALLS,
         "Longest wait of one artist for a busy server, summed up.")
-    max_consecutive_failures: int = option(50, COUNT, CALLS,
-        "Stop after so many failures in a row.")
+    max_consecutive_failures: int = option(50, whole(0), CALLS,
+        "Stop after so many failures in a row; 0: never.")
     grace: float = option(30.0, SECONDS, CALLS,
         "After Ctrl+C, time for what is under way.")
 
@@ -295,7 +295,8 @@ class Settings:
         "Agree to the embedded Postgres and the local model where no other is given; "
         "needed without a terminal.")
     yes: bool = option(False, SWITCH, LOCAL,
-        "Agree to what would be asked: local parts, tables, a new database filled from the ledger.")
+        "Agree to what would be asked: the local parts, making tables, filling a new database "
+        "from the ledger.")
     data_dir: Path | None = option(None, FILE, LOCAL,
         "Folder of the embedded Postgres and the model's files.", otherwise="the user's own")
     local_model: str | None = option(None, Kind("NAME|FILE", "a name or a path", str), LOCAL,
@@ -418,8 +419,13 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ",".join(f'"{each}"' if "," in each else each for each in value)
+        return ",".join(_quoted(each) if set(each) & set(',"') else each for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def masked(settings: Settings) -> dict[str, Any]:

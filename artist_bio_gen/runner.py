@@ -44,7 +44,7 @@ from artist_bio_gen.resume import Rules, pending, reconcile, take_over, writing_
 from artist_bio_gen.sources import RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
-from artist_bio_gen.values import Artist, Bio, Generate, Rejected, SkipReason
+from artist_bio_gen.values import Artist, Bio, Generate, Rejected
 
 _Row = TypeVar("_Row")
 
@@ -70,7 +70,7 @@ class RunResult:
     done: int = 0
     failed: int = 0
     rejected: int = 0
-    skipped: Mapping[SkipReason, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
@@ -105,62 +105,13 @@ def run(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
         rows = islice(stream, settings.max_rows)
-        source = "-" if settings.input == "-" else str(Path(stream.name).resolve())
         model = _choose_model(settings, attended=attended, say=say)
         if settings.dry_run:
-            return _dry_run(run_id, parse(rows, choice), model, say)
+            return _dry_run(run_id, parse(rows, choice), model)
 
-        database = open_database(
-            settings.database_url,
-            table=settings.table,
-            allow_fsync_off=settings.allow_fsync_off,
-            may_embed=attended or settings.embedded or settings.yes,
-            may_migrate=settings.migrate or settings.yes,
-            may_create_table=settings.yes,
-            data_dir=settings.data_dir,
-            say=say,
-        )
-        ledger = stack.enter_context(_open_ledger(settings, say))
-        store = stack.enter_context(_open_store(settings, database, control, telemetry))
-        lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
-        failed_file = FailedFile(ledger.path, run_id)
-        committer = Committer(
-            ledger,
-            store,
-            failed_file,
-            run=run_id,
-            reconcile=lambda: reconcile(ledger, store),
-            telemetry=telemetry,
-        )
+        books = _open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
         try:
-            with ledger.locked():
-                found = reconcile(ledger, store)
-            store.begin_run(run_id, ledger.id, __version__, masked(settings))
-            telemetry.emit(
-                "started",
-                run=run_id,
-                ledger=ledger.id,
-                input=stream.name,
-                rows=_expected_rows(stream, settings),
-                workers=model.workers,
-                model=model.name,
-                prompt_sha256=model.fingerprint,
-                database=describe(database),
-                table=settings.table,
-                settings=masked(settings),
-            )
-            taken = take_over(ledger, store, committer.commit, telemetry)
-            telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
-            for sentence in (*found.report(), *taken.report()):
-                say(sentence)
-            rules = Rules(
-                run=run_id,
-                prompt_sha256=model.fingerprint,
-                on_missing=settings.on_missing,
-                keep_existing=settings.keep_existing,
-                retry_failed=settings.retry_failed,
-                anew_after=writing_anew(store, ledger, source, again=settings.again, say=say),
-            )
+            rules = _begin(settings, run_id, books, stream, model, telemetry, say)
         except StoppedError:
             return RunResult(
                 exit_code=EXIT_INTERRUPTED,
@@ -168,10 +119,16 @@ def run(
                 resume_command=command_line(settings, resume=True),
                 error="interrupted before the first row; nothing was bought",
             )
-
-        journal = stack.enter_context(Journal(ledger.path, run_id))
-        opened = _OpenedLate(model, stack, say)
         under_way: set[str] = set()
+        left = pending(
+            parse(rows, choice, books.store.id_kind.canonical),
+            partial(books.lookups.known, books.ledger.id),
+            rules,
+            table=settings.table,
+            under_way=under_way,
+        )
+        opened = _OpenedLate(model, stack, say)
+        journal = stack.enter_context(Journal(books.ledger.path, run_id))
         processor = Processor(
             Caller(
                 opened.generate,
@@ -182,8 +139,8 @@ def run(
                 telemetry=telemetry,
             ),
             journal,
-            committer,
-            ledger_id=ledger.id,
+            books.committer,
+            ledger_id=books.ledger.id,
             run=run_id,
             workers=model.workers,
             under_way=under_way,
@@ -191,27 +148,102 @@ def run(
             telemetry=telemetry,
             max_consecutive_failures=settings.max_consecutive_failures,
         )
-        left = pending(
-            parse(rows, choice, store.id_kind.canonical),
-            partial(lookups.known, ledger.id),
-            rules,
-            table=settings.table,
-            under_way=under_way,
-        )
-        all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
-        if rules.anew_after is not None and not control.stopped:
-            store.set_writing_anew(ledger.id, None, None)
-        if not all_back:
-            say(
-                f"calls still in flight after {settings.grace:g} s were left; the next start names"
-                " their artists"
-            )
-        result = _result(settings, run_id, ledger, failed_file, counters, control)
-        _close_books(ledger, store, result, telemetry, control)
-        return result
+        if not processor.run(opened.before_first_artist(left), grace=settings.grace):
+            say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
+        return _finish(settings, run_id, books, rules, counters, telemetry, control)
 
 
 # ---- what a run needs, opened and checked ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """Where it is written what was done. Two connections: the committer's and the feeder's."""
+
+    ledger: Ledger
+    failed_file: FailedFile
+    database: str
+    store: BioStore
+    lookups: BioStore
+    committer: Committer
+
+
+def _open_books(
+    settings: Settings,
+    run_id: str,
+    stack: ExitStack,
+    control: Control,
+    telemetry: Telemetry,
+    say: Callable[[str], None],
+    *,
+    attended: bool,
+) -> _Books:
+    database = open_database(
+        settings.database_url,
+        table=settings.table,
+        allow_fsync_off=settings.allow_fsync_off,
+        may_embed=attended or settings.embedded or settings.yes,
+        may_migrate=settings.migrate or settings.yes,
+        may_create_table=settings.yes,
+        data_dir=settings.data_dir,
+        say=say,
+    )
+    store = stack.enter_context(_open_store(settings, database, control, telemetry))
+    lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
+    ledger = stack.enter_context(_open_ledger(settings, say))
+    failed_file = FailedFile(ledger.path, run_id)
+    committer = Committer(
+        ledger,
+        store,
+        failed_file,
+        run=run_id,
+        reconcile=partial(reconcile, ledger, store),
+        telemetry=telemetry,
+    )
+    return _Books(ledger, failed_file, database, store, lookups, committer)
+
+
+def _begin(
+    settings: Settings,
+    run_id: str,
+    books: _Books,
+    stream: RowStream,
+    model: Model,
+    telemetry: Telemetry,
+    say: Callable[[str], None],
+) -> Rules:
+    """Brings ledger and database to one state, takes over what dead runs left, and tells. Raises
+    StoppedError when the run is to end while the database is waited for."""
+    ledger, store = books.ledger, books.store
+    with ledger.locked():
+        found = reconcile(ledger, store)
+    store.begin_run(run_id, ledger.id, __version__, masked(settings))
+    telemetry.emit(
+        "started",
+        run=run_id,
+        ledger=ledger.id,
+        input=stream.name,
+        rows=_expected_rows(stream, settings),
+        workers=model.workers,
+        model=model.name,
+        prompt_sha256=model.fingerprint,
+        database=describe(books.database),
+        table=settings.table,
+        settings=masked(settings),
+    )
+    taken = take_over(ledger, store, books.committer.commit, telemetry)
+    telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
+    for sentence in (*found.report(), *taken.report()):
+        say(sentence)
+    source = "-" if settings.input == "-" else str(Path(stream.name).resolve())
+    return Rules(
+        run=run_id,
+        prompt_sha256=model.fingerprint,
+        on_missing=settings.on_missing,
+        keep_existing=settings.keep_existing,
+        retry_failed=settings.retry_failed,
+        anew_after=writing_anew(store, ledger, source, again=settings.again, say=say),
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -339,13 +371,42 @@ class _OpenedLate:
 # ---- the end ----------------------------------------------------------------------------------
 
 
-def _result(
+def _finish(
     settings: Settings,
-    run: str,
-    ledger: Ledger,
-    failed_file: FailedFile,
+    run_id: str,
+    books: _Books,
+    rules: Rules,
     counters: Counters,
+    telemetry: Telemetry,
     control: Control,
+) -> RunResult:
+    """Notes the end in the ledger's head, the database and the log, as far as they are there."""
+    with suppress(LedgerError), books.ledger.locked():  # an error was told: it ended the run
+        if books.ledger.catch_up():
+            books.ledger.save_head()
+    result = _result(settings, run_id, books, counters, control)
+    counts = {
+        "done": result.done,
+        "failed": result.failed,
+        "rejected": result.rejected,
+        "skipped": dict(result.skipped),
+    }
+    with suppress(StoppedError, LimitError):  # the database is away, as was told
+        if rules.anew_after is not None and not control.stopped:
+            books.store.set_writing_anew(books.ledger.id, None, None)
+        books.store.end_run(run_id, result.exit_code, counts)
+    telemetry.emit(
+        "stopped",
+        run=run_id,
+        reason=control.reason or "finished",
+        exit_code=result.exit_code,
+        counts=counts,
+    )
+    return result
+
+
+def _result(
+    settings: Settings, run_id: str, books: _Books, counters: Counters, control: Control
 ) -> RunResult:
     now = counters.snapshot()
     left_out = now.failed + now.rejected + now.skipped.get("failed", 0)
@@ -355,52 +416,27 @@ def _result(
         exit_code = EXIT_INTERRUPTED
     else:
         exit_code = EXIT_SOME_FAILED if left_out else EXIT_DONE
+    failures = books.failed_file.path
     return RunResult(
         exit_code=exit_code,
-        run=run,
+        run=run_id,
         done=now.done,
         failed=now.failed,
         rejected=now.rejected,
-        skipped={reason: count for reason, count in now.skipped.items() if count},
+        skipped=dict(now.skipped),
         input_tokens=now.input_tokens,
         output_tokens=now.output_tokens,
         seconds=now.seconds,
-        ledger=ledger.path,
-        head_seq=ledger.head.seq,
-        head_hash=ledger.head.hash,
-        failures=failed_file.path if left_out and failed_file.path.exists() else None,
+        ledger=books.ledger.path,
+        head_seq=books.ledger.head.seq,
+        head_hash=books.ledger.head.hash,
+        failures=failures if left_out and failures.exists() else None,
         resume_command=command_line(settings, resume=True) if control.stopped else None,
         error=None if control.error is None else str(control.error),
     )
 
 
-def _close_books(
-    ledger: Ledger, store: BioStore, result: RunResult, telemetry: Telemetry, control: Control
-) -> None:
-    """Notes the end in the ledger's head, the database and the log, as far as they are there."""
-    counts = {
-        "done": result.done,
-        "failed": result.failed,
-        "rejected": result.rejected,
-        "skipped": dict(result.skipped),
-    }
-    with suppress(LedgerError), ledger.locked():  # an error was told already: it ended the run
-        if ledger.catch_up():
-            ledger.save_head()
-    with suppress(StoppedError, LimitError):  # the database is away, as was told
-        store.end_run(result.run, result.exit_code, counts)
-    telemetry.emit(
-        "stopped",
-        run=result.run,
-        reason=control.reason or "finished",
-        exit_code=result.exit_code,
-        counts=counts,
-    )
-
-
-def _dry_run(
-    run: str, rows: Iterable[Artist | Rejected], model: Model, say: Callable[[str], None]
-) -> RunResult:
+def _dry_run(run_id: str, rows: Iterable[Artist | Rejected], model: Model) -> RunResult:
     """Parses everything and shows the first requests; no call, no write, no database."""
     messages = []
     artists = rejected = 0
@@ -414,4 +450,4 @@ def _dry_run(
         if artists <= SHOWN_REQUESTS:
             messages.append(f"request for artist {row.id} ({row.name}):\n{model.show(row)}")
     messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
-    return RunResult(exit_code=EXIT_DONE, run=run, rejected=rejected, messages=tuple(messages))
+    return RunResult(exit_code=EXIT_DONE, run=run_id, rejected=rejected, messages=tuple(messages))

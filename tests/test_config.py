@@ -206,7 +206,8 @@ def test_the_command_that_resumes_repeats_flags_and_nothing_else(tmp_path: Path)
 
 
 def test_a_flag_reads_again_what_the_command_line_writes(tmp_path: Path) -> None:
-    settings = load({"data_columns": 'a,"b, c"', "timeout": "0.25", "grace": "1h"}, {}, tmp_path)
+    columns = 'a,"b, c","say ""d"""'
+    settings = load({"data_columns": columns, "timeout": "0.25", "grace": "1h"}, {}, tmp_path)
     again = {name: config.shown(getattr(settings, name)) for name in settings.origins}
     assert load(again, {}, tmp_path) == settings
 

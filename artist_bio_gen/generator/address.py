@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from artist_bio_gen import __version__
-from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     import ssl
@@ -142,6 +142,22 @@ def tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def unreachable(address: Address, proxy: Proxy | None, why: object) -> Unavailable:
+    """No connection came about."""
+    via = f" through the proxy {proxy.host}:{proxy.port}" if proxy else ""
+    return Unavailable(f"{address.authority}: cannot be reached{via}: {why}", kind="unreachable")
+
+
+def tunnel_refused(address: Address, proxy: Proxy, answer: object) -> ConfigError | Unavailable:
+    """The proxy answers a CONNECT with `answer`, which begins with its status."""
+    if str(answer).startswith("4"):
+        return ConfigError(
+            f"the proxy {proxy.host}:{proxy.port} refuses {address.endpoint}: {answer}; check "
+            "HTTPS_PROXY with its user and password, or name the host in NO_PROXY"
+        )
+    return unreachable(address, proxy, f"the proxy answers {answer}")
 
 
 def untrusted(address: Address, exc: Exception) -> ConfigError:

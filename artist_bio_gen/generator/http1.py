@@ -166,8 +166,10 @@ class Exchange:
         return self._take(count)
 
     def _to_the_end(self, max_body: int) -> bytes:
-        while self._more():
+        while True:
             _capped(len(self._buffer), max_body)
+            if not self._more():
+                break
         return self._take(len(self._buffer))
 
     def _chunks(self, max_body: int) -> bytes:

@@ -19,13 +19,16 @@ import httpcore2
 import httpx2
 import openai
 
-from artist_bio_gen.errors import CallFailed, ConfigError, Unavailable
+from artist_bio_gen.errors import CallFailed
 from artist_bio_gen.generator.address import (
     USER_AGENT,
     Address,
+    Proxy,
     choose_proxy,
     header_lines,
     tls_context,
+    tunnel_refused,
+    unreachable,
     untrusted,
 )
 from artist_bio_gen.generator.http1 import MAX_BODY, Reply
@@ -52,6 +55,7 @@ class SdkTransport:
     ) -> None:
         self.base_url = base_url
         self._address = Address.parse(base_url)
+        self._proxy = choose_proxy(self._address, proxies)
         self._max_body = max_body
         self._closed = False
         header_lines([("Authorization", api_key or ""), ("OpenAI-Organization", org_id or "")])
@@ -73,7 +77,7 @@ class SdkTransport:
             max_retries=0,
             default_headers=headers,
             http_client=httpx2.Client(
-                transport=_Wire(self._address, proxies, tls, self._network),
+                transport=_Wire(self._address, self._proxy, tls, self._network),
                 follow_redirects=False,
                 trust_env=False,
             ),
@@ -139,13 +143,10 @@ class SdkTransport:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return untrusted(self._address, cause)
         for cause in causes:
-            if isinstance(cause, httpcore2.ProxyError) and str(cause)[:1] == "4":
-                return ConfigError(
-                    f"the proxy refuses {self._address.endpoint}: {cause}; check HTTPS_PROXY and "
-                    "its user and password, or name the host in NO_PROXY"
-                )
+            if isinstance(cause, httpcore2.ProxyError) and self._proxy:
+                return tunnel_refused(self._address, self._proxy, cause)
             if isinstance(cause, _NOT_CONNECTED):
-                return Unavailable(f"{host}: cannot be reached: {cause}", kind="unreachable")
+                return unreachable(self._address, self._proxy, cause)
         if self._closed:
             message, kind = "closed while it was asked", "closed"
         elif any(isinstance(cause, httpcore2.TimeoutException) for cause in causes):
@@ -180,7 +181,7 @@ _NETWORK_ERRORS = (
     httpcore2.ProxyError,
     httpcore2.TimeoutException,
 )
-_NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout, httpcore2.ProxyError)
+_NOT_CONNECTED = (httpcore2.ConnectError, httpcore2.ConnectTimeout)
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
@@ -197,13 +198,12 @@ class _Wire(httpx2.BaseTransport):
     def __init__(
         self,
         address: Address,
-        proxies: Mapping[str, str] | None,
+        proxy: Proxy | None,
         tls: ssl.SSLContext | None,
         network: _Network,
     ) -> None:
         if tls is None and address.scheme == "https":
             tls = tls_context()
-        proxy = choose_proxy(address, proxies)
         # The number of workers is the limit; the pool must not be another one.
         self._pool: httpcore2.ConnectionPool
         if proxy is None:

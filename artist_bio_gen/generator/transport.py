@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from artist_bio_gen.errors import CallFailed, ConfigError, Unavailable
+from artist_bio_gen.errors import CallFailed
 from artist_bio_gen.generator.address import (
     USER_AGENT,
     Address,
     choose_proxy,
     header_lines,
     tls_context,
+    tunnel_refused,
+    unreachable,
     untrusted,
 )
 from artist_bio_gen.generator.http1 import MAX_BODY, BadReply, Exchange, Reply
@@ -205,10 +207,7 @@ class LeanTransport:
         except ssl.SSLCertVerificationError as exc:
             raise untrusted(self._address, exc) from exc
         except (OSError, BadReply) as exc:
-            via = f" through the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
-            raise Unavailable(
-                f"{self._address.authority}: cannot be reached{via}: {exc}", kind="unreachable"
-            ) from exc
+            raise unreachable(self._address, self._proxy, exc) from exc
         return sock
 
     def _tunnel(self, sock: socket.socket, deadline: float) -> None:
@@ -220,13 +219,8 @@ class LeanTransport:
         exchange = Exchange(sock, deadline, self._clock)
         exchange.send(f"CONNECT {to} HTTP/1.1\r\n{header_lines(headers)}\r\n".encode("ascii"))
         status = exchange.receive_head()
-        if 400 <= status < 500:
-            raise ConfigError(
-                f"proxy {self._proxy.host}:{self._proxy.port}: refuses {to} with status {status}; "
-                "check HTTPS_PROXY and its user and password, or name the host in NO_PROXY"
-            )
         if not 200 <= status < 300:
-            raise BadReply(f"the proxy answers with status {status}")
+            raise tunnel_refused(self._address, self._proxy, status)
 
     def close(self) -> None:
         with self._lock:

@@ -162,7 +162,7 @@ def read_books(job: Job) -> Books:
         bios[line["artist_id"]] = line["response_text"]
         prev = line["hash"]
     with psycopg.connect(job.database_url) as connection:
-        query = f"select id::text, bio from {job.table} where bio is not null"  # noqa: S608
+        query = f"select id::text, bio from {job.table} where bio is not null"
         rows = connection.execute(query).fetchall()  # type: ignore[arg-type]
         commits = connection.execute(
             "select line from artist_bio_gen.commits order by seq"

@@ -188,6 +188,7 @@ def test_server_outlives_the_process_that_started_it(data_dir: Path) -> None:
     done = python(START + "print(embedded.start(Path(sys.argv[1])).started_now)", data_dir)
     assert done.stdout == "True\n", done.stderr
     assert rows(embedded.attach(data_dir))
+    assert os.getsid(postmaster(data_dir)) != os.getsid(0), "a closed terminal would end it"
 
 
 def test_of_several_starts_at_once_one_starts_and_all_use_it(empty_dir: Path) -> None:

@@ -4,9 +4,12 @@ anything. A transport that is added later joins TRANSPORTS and nothing else chan
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -19,7 +22,7 @@ import pytest
 from artist_bio_gen.errors import CallFailed, ConfigError, ModelError, Unavailable
 from artist_bio_gen.generator.sdk import SdkTransport
 from artist_bio_gen.generator.transport import LeanTransport, Reply, Transport
-from tests.fakes.raw_http import Peer, RawServer, always, once, reply, trusting_tls
+from tests.fakes.raw_http import Peer, RawServer, Script, always, once, reply, trusting_tls
 
 TRANSPORTS = {"lean": LeanTransport, "openai": SdkTransport}
 
@@ -84,14 +87,21 @@ def test_get_has_no_body(connect: Open) -> None:
     assert answer.body == b'{"id":"m"}'
 
 
-def test_without_key_and_organization_none_is_sent(
-    connect: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
-        monkeypatch.setenv(name, "from-the-environment")
+CHILD = """
+import sys
+from tests.integration.test_transports import TRANSPORTS
+with TRANSPORTS[sys.argv[1]](sys.argv[2]) as transport:
+    transport.post("/responses", b"{}", {}, 20.0)
+"""
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+def test_nothing_is_sent_that_only_the_environment_holds(name: str) -> None:
+    secrets = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY")
+    environment = {**os.environ, **dict.fromkeys(secrets, "from-the-environment")}
     with RawServer(always(reply())) as server:
-        with connect(server.url) as transport:
-            ask(transport)
+        command = [sys.executable, "-c", CHILD, name, server.url]
+        subprocess.run(command, env=environment, check=True, timeout=3 * PATIENT)
         (request,) = server.requests
     assert not {"authorization", "openai-organization", "openai-project"} & set(request.headers)
     assert "from-the-environment" not in str(request.headers)
@@ -341,7 +351,12 @@ def test_connection_that_died_while_idle_costs_no_call(connect: Open) -> None:
         assert len(server.requests) == server.connections == 2
 
 
-def test_bytes_after_a_reply_never_become_the_next_reply(connect: Open) -> None:
+def test_bytes_after_a_reply_never_become_the_next_reply(
+    connect: Open, request: pytest.FixtureRequest
+) -> None:
+    if connect is SdkTransport:
+        reason = "httpcore2 takes them for the next reply"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     with (
         RawServer(always(reply(b'{"n":1}') + reply(b'{"n":"not asked"}'))) as server,
         connect(server.url, api_key=KEY) as transport,
@@ -572,15 +587,16 @@ def test_certificate_of_an_unknown_authority_stops_before_the_key_is_sent(connec
 
 
 def test_certificate_of_another_host_stops_before_the_key_is_sent(connect: Open) -> None:
-    with (
-        RawServer(always(reply()), tls=True) as server,
-        connect(f"https://127.0.0.2:{server.port}/v1", tls=trusting_tls()) as transport,
-        pytest.raises((ConfigError, Unavailable)) as caught,
-    ):
-        ask(transport)
-    assert server.requests == []
-    if isinstance(caught.value, Unavailable):  # no route to 127.0.0.2 on this system
-        pytest.skip(str(caught.value))
+    with RawServer(tunnel(b"{}")) as proxy:
+        proxies = {"https": f"http://{proxy.address}"}
+        with (
+            connect(
+                "https://other.test/v1", api_key=KEY, proxies=proxies, tls=trusting_tls()
+            ) as transport,
+            pytest.raises(ConfigError, match=r"other\.test"),
+        ):
+            ask(transport)
+    assert [request.method for request in proxy.requests] == ["CONNECT"]
 
 
 def test_server_that_speaks_no_tls(connect: Open) -> None:
@@ -617,27 +633,33 @@ def test_http_goes_through_the_proxy(connect: Open) -> None:
     assert request.headers["proxy-authorization"] == "Basic dXNlcjpwQHNz"
 
 
-def test_https_goes_through_a_tunnel(connect: Open) -> None:
+def tunnel(body: bytes) -> Script:
+    """A proxy that answers itself, as the server of api.test, behind its CONNECT."""
+
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
         peer.start_tls()
         while True:
             peer.request()
-            peer.send(reply(b'{"by":"tunnel"}'))
+            peer.send(reply(body))
 
-    with RawServer(script) as proxy:
+    return script
+
+
+def test_https_goes_through_a_tunnel(connect: Open) -> None:
+    with RawServer(tunnel(b'{"by":"tunnel"}')) as proxy:
         proxies = {"https": f"http://user:pw@{proxy.address}"}
         with connect(
             "https://api.test/v1", api_key=KEY, proxies=proxies, tls=trusting_tls()
         ) as transport:
             for _ in range(2):
                 assert ask(transport).body == b'{"by":"tunnel"}'
-        tunnel, request, _ = proxy.requests
+        connected, request, _ = proxy.requests
         assert proxy.connections == 1
-    assert (tunnel.method, tunnel.target) == ("CONNECT", "api.test:443")
-    assert tunnel.headers["proxy-authorization"] == "Basic dXNlcjpwdw=="
-    assert "authorization" not in tunnel.headers
+    assert (connected.method, connected.target) == ("CONNECT", "api.test:443")
+    assert connected.headers["proxy-authorization"] == "Basic dXNlcjpwdw=="
+    assert "authorization" not in connected.headers
     assert request.target == "/v1/responses"
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert "proxy-authorization" not in request.headers
