@@ -285,7 +285,7 @@ class Settings:
     resume: bool = option(False, SWITCH, LEDGER,
         "Go on with a ledger that exists.")
     again: bool = option(False, SWITCH, LEDGER,
-        "Write anew what is done already.")
+        "Write every bio of this input anew, as its next generation.")
     retry_failed: bool = option(False, SWITCH, LEDGER,
         "Resume takes again what had failed for good, too.")
     allow_network_filesystem: bool = option(False, SWITCH, LEDGER,
@@ -304,11 +304,15 @@ class Settings:
 
     progress: Progress = option("auto", choice("auto", "rich", "plain", "none"), SCREEN,
         "A bar, plain lines or nothing; auto: a bar on a terminal.")
+    show_bios: int = option(0, whole(0, 1000), SCREEN,
+        "Show the first N bios as soon as they are committed.")
     verbose: bool = option(False, SWITCH, SCREEN,
         "Show each failure and retry, and the traceback of a defect.")
 
+    log: bool = option(True, SWITCH, LOGS,
+        "Keep a commit log: a JSON object for each event.")
     log_file: Path | None = option(None, FILE, LOGS,
-        "Commit log: a JSON object for each event.", otherwise="none")
+        "The commit log.", otherwise="beside the ledger: out.jsonl.log")
     log_flush: Flush = option("line", FLUSH, LOGS,
         "Hand each line to the system, also sync it to disk, or hand over N lines at a time.")
     log_max_mb: int = option(100, whole(1, 1_000_000), LOGS,

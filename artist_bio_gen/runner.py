@@ -7,6 +7,7 @@ is opened last, and only when an artist is left who needs it.
 
 from __future__ import annotations
 
+import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -43,8 +44,8 @@ from artist_bio_gen.prompts import Prompt
 from artist_bio_gen.resume import Rules, pending, reconcile, take_over, writing_anew
 from artist_bio_gen.sources import RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.telemetry.counters import Counters
-from artist_bio_gen.values import Artist, Bio, Generate, Rejected
+from artist_bio_gen.telemetry.counters import Counters, Snapshot
+from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected
 
 _Row = TypeVar("_Row")
 
@@ -147,6 +148,7 @@ def run(
             control=control,
             telemetry=telemetry,
             max_consecutive_failures=settings.max_consecutive_failures,
+            on_done=_first_bios(settings.show_bios, say),
         )
         if not processor.run(opened.before_first_artist(left), grace=settings.grace):
             say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
@@ -368,6 +370,19 @@ class _OpenedLate:
         return self._generate(artist, request_id)
 
 
+def _first_bios(count: int, say: Callable[[str], None]) -> Callable[[Done], None]:
+    """Shows so many bios, so that a person sees early what is being paid for."""
+    left = count
+
+    def show(done: Done) -> None:
+        nonlocal left
+        if left > 0:
+            left -= 1
+            say(f"{done.artist.name}\n{textwrap.indent(textwrap.fill(done.bio.text, 88), '    ')}")
+
+    return show
+
+
 # ---- the end ----------------------------------------------------------------------------------
 
 
@@ -433,7 +448,17 @@ def _result(
         failures=failures if left_out and failures.exists() else None,
         resume_command=command_line(settings, resume=True) if control.stopped else None,
         error=None if control.error is None else str(control.error),
+        messages=tuple(_changes(now)),
     )
+
+
+def _changes(now: Snapshot) -> Iterator[str]:
+    for count, what in ((now.changed_input, "input"), (now.changed_prompt, "prompt or model")):
+        if count:
+            yield (
+                f"{count:,} finished artists have another {what} now; their bios were left as they"
+                " are (--again writes all anew)"
+            )
 
 
 def _dry_run(run_id: str, rows: Iterable[Artist | Rejected], model: Model) -> RunResult:

@@ -310,11 +310,11 @@ def test_the_example_has_two_dozen_artists() -> None:
 
 
 def test_every_constituent_of_the_national_gallery_is_an_artist() -> None:
-    given = os.environ.get("ARTIST_BIO_GEN_TEST_DATA")
+    given = os.environ.get("TEST_DATA")
     folder = Path(given) if given else ROOT.parent / "shared" / "data"
     path = folder / NGA
     if not path.exists():
-        pytest.skip(f"no {NGA} in {folder}; ARTIST_BIO_GEN_TEST_DATA names its folder")
+        pytest.skip(f"no {NGA} in {folder}; TEST_DATA names its folder")
     kind = IdKind.of("integer", table="artists", column="id")
     with open_source(str(path)) as rows:
         choice = choose_columns(rows.columns, "constituentid", "forwarddisplayname")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from artist_bio_gen.cli.options import settings, settings_options
 from artist_bio_gen.errors import EXIT_CONFIG
+
+
+def _folder(ctx: click.Context) -> Path | None:
+    """--data-dir holds the database and the models; None means the default place."""
+    data_dir = settings(ctx).data_dir
+    return None if data_dir is None else data_dir / "postgres"
 
 
 def _progress(line: str) -> None:
@@ -27,7 +35,7 @@ def start(ctx: click.Context) -> None:
     """
     from artist_bio_gen.database import embedded
 
-    server = embedded.start(settings(ctx).data_dir, say=_progress)
+    server = embedded.start(_folder(ctx), say=_progress)
     click.echo(server.url)
 
 
@@ -38,7 +46,7 @@ def stop(ctx: click.Context) -> None:
     """Stop the server, whoever is connected to it. What is committed stays."""
     from artist_bio_gen.database import embedded
 
-    ended = embedded.stop(settings(ctx).data_dir, say=_progress)
+    ended = embedded.stop(_folder(ctx), say=_progress)
     click.echo("stopped" if ended else "it was not running")
 
 
@@ -52,7 +60,7 @@ def status(ctx: click.Context) -> None:
     """
     from artist_bio_gen.database import embedded
 
-    found = embedded.status(settings(ctx).data_dir)
+    found = embedded.status(_folder(ctx))
     click.echo(found.report())
     ctx.exit(0 if found.server else EXIT_CONFIG)
 
@@ -68,4 +76,4 @@ def psql(ctx: click.Context, arguments: tuple[str, ...]) -> None:
     """
     from artist_bio_gen.database import embedded
 
-    embedded.become_psql(embedded.attach(settings(ctx).data_dir), arguments)
+    embedded.become_psql(embedded.attach(_folder(ctx)), arguments)

@@ -67,9 +67,9 @@ def run_job(settings: Settings, *, run: Run) -> int:
     counters = Counters()
     with contextlib.ExitStack() as around:
         hooks: list[Hook] = []
-        if settings.log_file is not None:
+        if settings.log and not settings.dry_run:
             log = CommitLog(
-                settings.log_file,
+                settings.log_file or settings.output.with_name(f"{settings.output.name}.log"),
                 flush=settings.log_flush,
                 max_mb=settings.log_max_mb,
                 keep=settings.log_keep,

@@ -245,9 +245,9 @@ def report(model: CatalogueModel, found: State, folder: Path) -> str:
 
 
 def pull(model: CatalogueModel, folder: Path, say: Say) -> Path:
-    """Gets the official file from the model hub into `folder`, checked like any other. An
-    interrupted pull goes on where it was. Address, proxy and token are those that the hub's
-    client takes from the environment (HF_ENDPOINT, HF_TOKEN)."""
+    """Gets the official file from the model hub into `folder`, checked like any other. Address,
+    proxy and token are those that the hub's client takes from the environment (HF_ENDPOINT,
+    HF_TOKEN). What a killed pull leaves behind is removed by the next one."""
     weights = model.weights_in(folder)
     if weights.exists(say):
         return weights.path
@@ -265,11 +265,13 @@ def pull(model: CatalogueModel, folder: Path, say: Say) -> Path:
 
 
 def _pull(model: CatalogueModel, weights: WeightsFile, hub: Any, say: Say) -> None:
-    stage = weights.path.with_name(f"{model.file}.pull")  # kept for the next one to go on with
-    weights.require_space(there=sum(f.stat().st_size for f in stage.rglob("*") if f.is_file()))
+    stage = weights.path.with_name(f"{model.file}.pull")
+    shutil.rmtree(stage, ignore_errors=True)
+    weights.require_space()
     say(f"pulling {model.file} ({size_text(model.size)}) from {model.hub_repo}")
     try:
         pulled = Path(hub.hf_hub_download(model.hub_repo, model.file, local_dir=stage))
+        right = weights.adopt(pulled)
     # The bases of HfHubHTTPError: the system's errors, and those of the HTTP package, which is
     # not the same in all versions.
     except (hub.errors.EntryNotFoundError, *hub.errors.HfHubHTTPError.__bases__) as exc:
@@ -278,8 +280,8 @@ def _pull(model: CatalogueModel, weights: WeightsFile, hub: Any, say: Say) -> No
             f"{model.hub_repo} could not be pulled: {reason};"
             f" without the hub: {model.install_command}"
         ) from exc
-    right = weights.adopt(pulled)
-    shutil.rmtree(stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
     if not right:
         raise ConfigError(
             f"what the hub gave as {model.hub_repo}/{model.file} is not the official file (its"

@@ -33,7 +33,7 @@ _SPARE = 64 << 20
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
     """What a model's file must be, and where it belongs; it need not exist. `name` is the
-    model's, for messages. Errors of the folder are ConfigErrors."""
+    model's, for messages."""
 
     name: str
     path: Path
@@ -64,7 +64,7 @@ class WeightsFile:
 
     def join(self, parts: Sequence[Path], say: Say) -> bool:
         """Makes the file of its parts; False when they do not give the right bytes. Under the
-        lock only."""
+        lock only. ConfigError when the folder has no room or cannot be written."""
         new = self._beside("new")
         new.unlink(missing_ok=True)
         self.require_space()
@@ -89,19 +89,15 @@ class WeightsFile:
     def adopt(self, path: Path) -> bool:
         """Moves a complete file of the same file system to its place; False, and the file stays
         where it is, when its bytes are not right. Under the lock only."""
-        try:
-            with path.open("rb") as file:
-                right = hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-                os.fsync(file.fileno())
-            if right:
-                self._name(path)
-        except OSError as exc:
-            raise ConfigError(f"{path} cannot be moved to {self.path}: {_why(exc)}") from exc
-        return right
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+                return False
+            os.fsync(file.fileno())
+        self._name(path)
+        return True
 
-    def require_space(self, there: int = 0) -> None:
-        """`there`: bytes of the file that the folder holds already."""
-        needed = self.size - there + _SPARE
+    def require_space(self) -> None:
+        needed = self.size + _SPARE
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise ConfigError(

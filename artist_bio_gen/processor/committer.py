@@ -75,6 +75,7 @@ class Committer:
                 reason=failed.reason,
                 attempts=failed.attempts,
                 transient=failed.transient,
+                usage=None if failed.usage is None else asdict(failed.usage),
             )
         for row in rejected:
             self._telemetry.emit("rejected", run=self._run, row=row.row, reason=row.reason)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError
@@ -55,9 +55,11 @@ class Processor:
         control: Control,
         telemetry: Telemetry,
         max_consecutive_failures: int = 0,
+        on_done: Callable[[Done], None] = lambda done: None,
     ) -> None:
         """`max_consecutive_failures`: so many calls in a row without a bio stop the run (a dead
-        server or a wrong prompt must not turn a catalogue into failures); 0 means never."""
+        server or a wrong prompt must not turn a catalogue into failures); 0 means never.
+        `on_done` is called in the committer's thread for each bio that is on disk."""
         self._caller = caller
         self._journal = journal
         self._committer = committer
@@ -68,6 +70,7 @@ class Processor:
         self._control = control
         self._telemetry = telemetry
         self._max_consecutive_failures = max_consecutive_failures
+        self._on_done = on_done
         self._consecutive_failures = 0  # the committer's thread alone uses it
         # Twice the workers: while one half of the window is being called, the other half is
         # being committed or waits to be called, and neither side runs dry.
@@ -201,6 +204,7 @@ class Processor:
         for outcome in outcomes:
             if isinstance(outcome, Done):
                 self._consecutive_failures = 0
+                self._on_done(outcome)
             elif isinstance(outcome, Failed) and outcome.kind != NO_ROW:
                 self._consecutive_failures += 1
         if 0 < self._max_consecutive_failures <= self._consecutive_failures:

@@ -32,6 +32,8 @@ class Snapshot:
     failed: int
     rejected: int
     skipped: Mapping[str, int]
+    changed_input: int
+    changed_prompt: int
     calls: int
     retries: int
     input_tokens: int
@@ -67,6 +69,7 @@ class Counters:
         self._first_call: float | None = None
         self._done = self._failed = self._rejected = 0
         self._skipped: dict[str, int] = {}
+        self._changed_input = self._changed_prompt = 0
         self._calls = self._retries = 0
         self._input_tokens = self._output_tokens = 0
         self._durations_ms: deque[float] = deque(maxlen=RECENT_CALLS)
@@ -105,6 +108,8 @@ class Counters:
                 failed=self._failed,
                 rejected=self._rejected,
                 skipped=MappingProxyType(dict(self._skipped)),
+                changed_input=self._changed_input,
+                changed_prompt=self._changed_prompt,
                 calls=self._calls,
                 retries=self._retries,
                 input_tokens=self._input_tokens,
@@ -150,7 +155,9 @@ class Counters:
 
     def _on_skipped(self, fields: Mapping[str, Any]) -> None:
         reason = fields["reason"]
-        self._skipped[reason] = self._skipped.get(reason, 0) + 1
+        self._skipped[reason] = self._skipped.get(reason, 0) + fields.get("count", 1)
+        self._changed_input += fields.get("changed_input", 0)
+        self._changed_prompt += fields.get("changed_prompt", 0)
 
     def _on_paused(self, fields: Mapping[str, Any]) -> None:
         self._paused = fields["reason"]

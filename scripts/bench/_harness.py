@@ -80,16 +80,12 @@ def workbench(parent: Path | None) -> Iterator[Workbench]:
     """Everything is made below `parent` (None: the system's folder for temporary files)."""
     from artist_bio_gen.database import embedded
 
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
-    folder.chmod(0o711)  # as root, Postgres runs as another user who must get through
-    try:
-        server = embedded.start(folder / "postgres")
-        try:
-            yield Workbench(folder, server.url)
-        finally:
-            embedded.stop(folder / "postgres")
-    finally:
-        shutil.rmtree(folder)
+    with contextlib.ExitStack() as afterwards:
+        folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+        afterwards.callback(shutil.rmtree, folder)
+        folder.chmod(0o711)  # as root, Postgres runs as another user who must get through
+        afterwards.callback(embedded.stop, folder / "postgres")
+        yield Workbench(folder, embedded.start(folder / "postgres").url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        return self.folder / "commit.log"
+        return self.folder / "out.jsonl.log"
 
     def start(self, *options: str, **popen: object) -> subprocess.Popen[str]:
         """Starts the command; the first time a new ledger, later with --resume."""
@@ -55,7 +55,7 @@ class Job:
                 *COMMAND,
                 *("--input", str(self.input), "--output", str(self.ledger)),
                 *("--table", self.table, "--yes", "--progress", "plain"),
-                *("--log-file", str(self.log), *resume, *self.options, *options),
+                *(*resume, *self.options, *options),
             ],
             cwd=self.folder,
             env={
@@ -197,6 +197,6 @@ def named_in_flight(log: Path) -> Counter[str]:
 def no_leftovers(job: Job) -> Iterator[None]:
     """After the block nothing lies beside the ledger but what a finished run leaves."""
     yield
-    allowed = re.compile(r"out\.jsonl(\.lock|\.head|\.failed\.jsonl|\.quarantine\..*)?")
+    allowed = re.compile(r"out\.jsonl(\.lock|\.head|\.log|\.failed\.jsonl|\.quarantine\..*)?")
     left = [path.name for path in job.folder.glob("out.jsonl*")]
     assert [name for name in left if not allowed.fullmatch(name)] == []

@@ -28,7 +28,7 @@ def lines(path: Path) -> Counter[str]:
 @pytest.mark.parametrize("number", range(LEDGERS))
 def test_a_writer_killed_two_hundred_times(number: int, database_url: str, tmp_path: Path) -> None:
     migrate(database_url, table="artists")
-    seed = int(os.environ.get("ARTIST_BIO_GEN_TEST_SEED", "20261122")) + number
+    seed = int(os.environ.get("TEST_SEED", "20261122")) + number
     arguments = [str(tmp_path), database_url, str(KILLS), str(ROWS), str(seed)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.acceptance.forked_writer", *arguments],

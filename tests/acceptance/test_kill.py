@@ -41,7 +41,7 @@ def check_bills(counts: Counts, job: Job, *, rows: int, workers: int, kills: int
 
 
 def test_sixty_kills_lose_nothing_and_buy_nothing_twice(database_url: str, tmp_path: Path) -> None:
-    seed = int(os.environ.get("ARTIST_BIO_GEN_TEST_SEED", "20261122"))
+    seed = int(os.environ.get("TEST_SEED", "20261122"))
     moments = random.Random(seed)
     write_artists(tmp_path / "artists.csv", ROWS)
     with FakeApi(latency="uniform:0.002:0.02", keep=0) as api:
@@ -68,10 +68,10 @@ def test_sixty_kills_lose_nothing_and_buy_nothing_twice(database_url: str, tmp_p
 
 def catalogue() -> Path:
     """Real input, which is not part of the repository."""
-    folder = os.environ.get("ARTIST_BIO_GEN_TEST_DATA")
+    folder = os.environ.get("TEST_DATA")
     path = (Path(folder) if folder else Path(__file__).parents[3] / "shared" / "data") / CATALOGUE
     if not path.exists():
-        pytest.skip(f"{path} is not there; name its folder in ARTIST_BIO_GEN_TEST_DATA")
+        pytest.skip(f"{path} is not there; name its folder in TEST_DATA")
     return path
 
 
