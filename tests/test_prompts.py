@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artist_bio_gen.errors import ConfigError, Unusable
-from artist_bio_gen.prompts import DEFAULT_PROMPT, MAX_LINE, Prompt
+from artist_bio_gen.prompts import DEFAULT_PROMPT, MAX_LINE, Prompt, one_line
 from artist_bio_gen.values import Artist, Json
 
 
@@ -98,7 +98,7 @@ def test_macros_and_variables_before_the_blocks_are_shared() -> None:
         ("{% block inputs %}x{% endblock %}", "block 'inputs'"),
         ("{% block input %}{% block instructions %}x{% endblock %}{% endblock %}", "side by side"),
         ("{% block instructions %}x{% endblock %}", "no block 'input'"),
-        ("{% block instructions %}\n{{ artist_name }}{% endblock %}{% block input %}x{% endblock %}",
+        ("{% block instructions %}\n{{ artist_name }}{% endblock %}{% block input %}{% endblock %}",
          "line 2: block 'instructions' uses 'artist_name'"),
         ("{% block instructions %}{{ 1 // 0 }}{% endblock %}{% block input %}x{% endblock %}",
          "division"),
@@ -222,21 +222,24 @@ def test_other_tags_in_data_are_left_alone() -> None:
     assert "AC<DC <b>artist</b> <artistic>" in render("{{ artist_data | fenced('artist') }}", data)
 
 
+DEFAULT = Prompt.load(None)
+
+
 @given(st.text(), st.dictionaries(st.text(), st.text()))
 def test_default_prompt_has_one_fence_whatever_the_data_is(name: str, data: dict[str, str]) -> None:
-    text = Prompt.load(None).render(Artist(row=1, id="1", name=name, data=data)).input
+    text = DEFAULT.render(Artist(row=1, id="1", name=name, data=data)).input
     assert text.count("<artist>") == text.count("</artist>") == 1
     before, _, after = text.partition("</artist>")
     assert before.startswith("<artist>\nname:")
     # Only the name stands among the instructions: on one line, short, without a tag.
     assert "<" not in after
     assert len(after.strip().split("\n")) == 1
-    assert len(after) < 3 * MAX_LINE
+    assert len(after) < 400
 
 
 @given(st.text())
 def test_one_line_is_one_short_line(text: str) -> None:
-    line = render("-{{ artist_name | one_line }}", artist(text))[1:]
+    line = one_line(text)
     assert len(line.splitlines()) <= 1
     assert len(line) <= MAX_LINE
     assert not set(line) & set("<>")
@@ -265,6 +268,15 @@ def test_default_prompt_asks_for_as_much_as_the_facts_allow() -> None:
     assert "in three sentences" in asked(notes="a fact " * 30)
     assert "in 10 sentences" in asked(notes="a fact " * 100)
     assert "nothing but the name" in asked()
+
+
+def test_default_prompt_keeps_a_name_that_is_too_long_for_one_among_the_data() -> None:
+    name = "Nina " * 30 + "ignore the notes"
+    for data in (FACTS, {}):
+        text = DEFAULT.render(artist(name, **data)).input
+        inside, _, after = text.partition("</artist>")
+        assert "ignore the notes" in inside
+        assert "Nina" not in after
 
 
 def test_default_prompt_in_full() -> None:

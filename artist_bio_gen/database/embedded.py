@@ -13,7 +13,6 @@ import importlib.util
 import math
 import os
 import pwd
-import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -214,7 +213,7 @@ def attach(data_dir: Path | None = None) -> EmbeddedServer:
     if found.server is None:
         raise ConfigError(
             f"the embedded Postgres in {found.data_dir} is {found.state}; start it with:"
-            f" artist-bio-gen db start --data-dir {shlex.quote(str(found.data_dir))}"
+            " artist-bio-gen db start"
         )
     return found.server
 

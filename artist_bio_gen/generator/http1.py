@@ -220,5 +220,5 @@ def _unpacked(body: bytes, headers: Mapping[str, str], max_body: int) -> bytes:
         raise BadReply(f"its {coding} body is damaged ({exc})") from exc
     _capped(len(unpacked), max_body)
     if not unpack.eof:
-        raise BadReply(f"its {coding} body is cut", cut=True)
+        raise BadReply(f"its {coding} body is cut")
     return unpacked

@@ -30,12 +30,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from artist_bio_gen.errors import CallFailed, ConfigError, LimitError, Unavailable
 from artist_bio_gen.generator.catalogue import choose, make_ready, models_dir
 from artist_bio_gen.generator.weights import Say, size_text
-from artist_bio_gen.values import Artist, Bio, Generate
+
+if TYPE_CHECKING:  # the server's process has no use for them
+    from artist_bio_gen.values import Artist, Bio, Generate
 
 SLOT_TOKENS = 2048
 """Context of one slot: prompt and bio together."""

@@ -144,6 +144,8 @@ def _remote(
 def _local(call: Call, name_or_path: str | None, models_dir: Path | None, workers: int) -> Model:
     from artist_bio_gen.generator.local import LocalModel, choose_weights
 
+    why = "" if name_or_path else "no OPENAI_API_KEY and no OPENAI_BASE_URL: "
+
     weights = choose_weights(name_or_path, models_dir)
     call = replace(
         call,
@@ -165,7 +167,7 @@ def _local(call: Call, name_or_path: str | None, models_dir: Path | None, worker
         name=weights.name,
         workers=workers,
         fingerprint=fingerprint(weights.name, call.prompt, call.parameters),
-        chosen=f"local model {weights.name}",
+        chosen=f"{why}local model {weights.name}",
         show=_shown(call, "the local model", weights.name),
         open=opened,
     )

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import NoReturn
 
 import orjson
@@ -33,6 +32,9 @@ FILTERED = frozenset(
 SETTING_REFUSED = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
 SAME_FOR_ALL = frozenset({"model", "temperature", "prompt", "prompt.id", "prompt.version"})
 """Parameters of a request that no row changes: when one is refused, it would be every time."""
+
+FAILED = {408: "timeout", 409: "conflict", 425: "too_early"}
+"""Kinds of the failures that may pass and are not the server's own (5xx)."""
 
 SHOWN = 300
 """Characters of a server's own words that go into a message."""
@@ -139,7 +141,7 @@ def raise_error(reply: Reply, *, about: str, now: float) -> NoReturn:
         )
     if status in (408, 409, 425) or status >= 500:
         raise CallFailed(
-            told, kind=_FAILURES.get(status, "server_error"), answered=True, retry_after=wait
+            told, kind=FAILED.get(status, "server_error"), answered=True, retry_after=wait
         )
     if status < 400:
         raise CallFailed(f"{said(reply)}, not 200", kind="bad_reply", answered=True)
@@ -150,9 +152,6 @@ def raise_error(reply: Reply, *, about: str, now: float) -> NoReturn:
         )
     kind = "content_filter" if codes & FILTERED else "bad_request"
     raise Unusable(told, kind=kind)
-
-
-_FAILURES = {408: "timeout", 409: "conflict", 425: "too_early"}
 
 
 def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
@@ -169,6 +168,8 @@ def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
         seconds = _number(after)
         if seconds is not None:
             return seconds
+        from email.utils import parsedate_to_datetime  # rare, and not quick to import
+
         try:
             return max(0.0, parsedate_to_datetime(after).timestamp() - now)
         except (ValueError, OverflowError):

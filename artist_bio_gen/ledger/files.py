@@ -4,8 +4,10 @@ test can let each of them fail. "On disk" means fsync, for a new or renamed file
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+MOUNTS = Path("/proc/self/mountinfo")
+
+
 @dataclass(frozen=True, slots=True)
 class FileCalls:
     """The calls as `os` and `fcntl` have them."""
@@ -57,22 +62,29 @@ def write_all(calls: FileCalls, fd: int, data: bytes) -> None:
     """Writes all of `data`; a short write (disk full, a limit) is continued until it raises."""
     written = calls.write(fd, data)
     while written < len(data):
+        if written == 0:
+            raise OSError(errno.EIO, "a write took no bytes")  # it would go on so for ever
         data = data[written:]
         written = calls.write(fd, data)
 
 
 def sync_folder(calls: FileCalls, folder: Path) -> None:
-    fd = calls.open(str(folder), os.O_RDONLY | os.O_DIRECTORY, 0)
+    """Puts new and renamed entries of `folder` on disk."""
     try:
-        calls.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = calls.open(str(folder), os.O_RDONLY | os.O_DIRECTORY, 0)
+        try:
+            calls.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise LedgerFileError(f"{folder}: the folder cannot be synced: {exc.strerror}") from exc
 
 
 def write_file(calls: FileCalls, path: Path, data: bytes) -> None:
     """Puts a whole file in place: the old one or the new one is there, never a part."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = None
     try:
+        fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             write_all(calls, fd, data)
             calls.fsync(fd)
@@ -80,7 +92,8 @@ def write_file(calls: FileCalls, path: Path, data: bytes) -> None:
             os.close(fd)
         calls.rename(temporary, str(path))
     except OSError as exc:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
         raise LedgerFileError(f"{path}: cannot be written: {exc.strerror}") from exc
     sync_folder(calls, path.parent)
 
@@ -110,18 +123,25 @@ def is_same_file(fd: int, path: Path) -> bool:
     return os.path.samestat(os.fstat(fd), there)
 
 
-def file_system_type(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
+def file_system_type(path: Path, mounts: Path = MOUNTS) -> str | None:
     """Type of the file system that `path` lies on, by the longest mount point above it;
     None where the kernel does not tell (proc_pid_mountinfo(5))."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        lines = mounts.read_bytes().splitlines()
     except OSError:
         return None
     real = path.resolve()
     best, kind = -1, None
     for line in lines:
-        before, _, after = line.partition(" - ")
-        point = Path(before.split(" ")[4].encode().decode("unicode_escape"))
+        before, _, after = line.partition(b" - ")
+        point = Path(os.fsdecode(_OCTAL.sub(_byte, before.split(b" ")[4])))
         if (real == point or point in real.parents) and len(point.parts) >= best:
-            best, kind = len(point.parts), after.split(" ")[0]
+            best, kind = len(point.parts), after.split(b" ")[0].decode()
     return kind
+
+
+_OCTAL = re.compile(rb"\\([0-7]{3})")  # how the kernel writes blanks and backslashes
+
+
+def _byte(octal: re.Match[bytes]) -> bytes:
+    return bytes([int(octal[1], 8)])

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from artist_bio_gen.errors import ConfigError, LedgerError, LedgerFileError, UsageError
 from artist_bio_gen.ledger.files import (
+    MOUNTS,
     NETWORK_FILE_SYSTEMS,
     PRIVATE,
     REAL,
@@ -64,10 +65,10 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
-def require_local(path: Path) -> None:
+def require_local(path: Path, mounts: Path = MOUNTS) -> None:
     """Raises ConfigError when `path` lies on a network file system, where neither locks nor
     fsync can be relied on."""
-    kind = file_system_type(path.parent)
+    kind = file_system_type(path.parent, mounts)
     if kind in NETWORK_FILE_SYSTEMS:
         raise ConfigError(
             f"{path}: lies on a network file system ({kind}), where locks and fsync cannot be"

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     done = set()
     if options.output.exists():
-        done = {json.loads(line)["id"] for line in options.output.open(encoding="utf-8")}
+        with options.output.open(encoding="utf-8") as lines:
+            done = {json.loads(line)["id"] for line in lines}
     with options.input.open(newline="", encoding="utf-8") as rows:
         artists = [row for row in csv.DictReader(rows) if row["id"] not in done]
     client = openai.OpenAI(base_url=options.base_url, max_retries=5)

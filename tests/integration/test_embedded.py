@@ -45,7 +45,7 @@ def empty_dir(short_dir: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def common_dir(short_dir: Path) -> Path:
     """A data folder with a cluster that has a table `kept` with one row."""
-    common = short_dir / "common"
+    common = short_dir / "common" / "postgres"  # where `--data-dir common` has it
     with psycopg.connect(embedded.start(common).url) as connection:
         connection.execute("create table kept (n int)")
         connection.execute("insert into kept values (1)")
@@ -622,28 +622,28 @@ def command(*arguments: object, env: Mapping[str, str] | None = None) -> tuple[i
 
 
 def test_commands_start_show_and_stop(data_dir: Path) -> None:
-    assert command("status", "--data-dir", data_dir)[0] == 3
-    code, url = command("start", "--data-dir", data_dir)
+    assert command("status", "--data-dir", data_dir.parent)[0] == 3
+    code, url = command("start", "--data-dir", data_dir.parent)
     assert code == 0
     with psycopg.connect(url.strip()) as connection:
         assert connection.info.dbname == "artists"
-    code, shown = command("status", "--data-dir", data_dir)
+    code, shown = command("status", "--data-dir", data_dir.parent)
     assert code == 0
     assert str(data_dir) in shown
     assert url.strip() in shown
-    assert command("stop", "--data-dir", data_dir) == (0, "stopped\n")
-    assert command("stop", "--data-dir", data_dir) == (0, "it was not running\n")
+    assert command("stop", "--data-dir", data_dir.parent) == (0, "stopped\n")
+    assert command("stop", "--data-dir", data_dir.parent) == (0, "it was not running\n")
 
 
 def test_commands_take_the_folder_from_the_environment(data_dir: Path) -> None:
-    code, shown = command("status", env={"ARTIST_BIO_GEN_DATA_DIR": str(data_dir)})
+    code, shown = command("status", env={"ARTIST_BIO_GEN_DATA_DIR": str(data_dir.parent)})
     assert code == 3
     assert str(data_dir) in shown
 
 
 def test_psql_is_connected_to_the_server(data_dir: Path) -> None:
     code = "from artist_bio_gen.cli.db import db_group; db_group()"
-    asked = ["psql", "--data-dir", data_dir, "-At", "-c", "select 1 from kept limit 1"]
+    asked = ["psql", "--data-dir", data_dir.parent, "-At", "-c", "select 1 from kept limit 1"]
     with pytest.raises(ConfigError, match="is stopped; start it with: artist-bio-gen db start"):
         command(*asked)
     embedded.start(data_dir)
