@@ -44,7 +44,7 @@ class Reconciled:
     def report(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
         if self.lines:
-            yield f"ledger: {self.lines:,} lines checked, each follows the one before"
+            yield f"ledger: checked up to line {self.lines:,}, each follows the one before"
         if self.quarantine:
             yield f"ledger: its torn tail was put aside in {self.quarantine}"
         if self.appended:

@@ -129,28 +129,31 @@ def run(
             under_way=under_way,
         )
         opened = _OpenedLate(model, stack, say)
-        journal = stack.enter_context(Journal(books.ledger.path, run_id))
-        processor = Processor(
-            Caller(
-                opened.generate,
+        # Closed before the model is: calls that are left in flight are broken off then, and must
+        # stay in the journal as they are, for the next start to name them.
+        with Journal(books.ledger.path, run_id) as journal:
+            processor = Processor(
+                Caller(
+                    opened.generate,
+                    journal,
+                    run=run_id,
+                    policy=RetryPolicy(settings.max_attempts, settings.max_wait),
+                    control=control,
+                    telemetry=telemetry,
+                ),
                 journal,
+                books.committer,
+                ledger_id=books.ledger.id,
                 run=run_id,
-                policy=RetryPolicy(settings.max_attempts, settings.max_wait),
+                workers=model.workers,
+                under_way=under_way,
                 control=control,
                 telemetry=telemetry,
-            ),
-            journal,
-            books.committer,
-            ledger_id=books.ledger.id,
-            run=run_id,
-            workers=model.workers,
-            under_way=under_way,
-            control=control,
-            telemetry=telemetry,
-            max_consecutive_failures=settings.max_consecutive_failures,
-            on_done=_first_bios(settings.show_bios, say),
-        )
-        if not processor.run(opened.before_first_artist(left), grace=settings.grace):
+                max_consecutive_failures=settings.max_consecutive_failures,
+                on_done=_first_bios(settings.show_bios, say),
+            )
+            all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
+        if not all_back:
             say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
         return _finish(settings, run_id, books, rules, counters, telemetry, control)
 

@@ -25,7 +25,7 @@ from artist_bio_gen.generator.api import (
     read_reply,
 )
 from artist_bio_gen.generator.http1 import Reply
-from artist_bio_gen.generator.status import asked_wait, parse_duration
+from artist_bio_gen.generator.status import asked_wait, parse_duration, reset_wait
 from artist_bio_gen.values import Json, Usage
 
 BIO = "Nina Simone was a singer."
@@ -526,9 +526,22 @@ def test_message_is_one_short_line_with_the_request_id_and_without_a_key() -> No
         ({"retry-after": "-1"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
-        ({"retry-after": "soon", "x-ratelimit-remaining-tokens": "0",
-          "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
+    ],
+)
+def test_wait_that_is_asked_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert asked_wait(headers, now=10.0) == seconds
+
+
+USED_UP_TOKENS = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        (USED_UP_TOKENS, 360.0),
         ({"x-ratelimit-reset-tokens": "6m0s"}, None),
+        ({"x-ratelimit-remaining-tokens": "0"}, None),
         # The one that is nearest to used up counts.
         ({"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "99",
           "x-ratelimit-reset-requests": "7h12m", "x-ratelimit-limit-tokens": "1000",
@@ -538,8 +551,31 @@ def test_message_is_one_short_line_with_the_request_id_and_without_a_key() -> No
           "x-ratelimit-reset-project-tokens": "8.64s"}, 8.64),
     ],
 )  # fmt: skip
-def test_wait_that_is_asked_for(headers: dict[str, str], seconds: float | None) -> None:
-    assert asked_wait(headers, now=10.0) == seconds
+def test_wait_until_a_rate_limit_is_whole_again(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert reset_wait(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "more", "seconds"),
+    [
+        (429, "rate_limit_exceeded", {}, 360.0),
+        (429, None, {"retry-after": "soon"}, 360.0),
+        (429, None, {"retry-after": "5"}, 5.0),
+        (429, "slow_down", {}, None),
+        (429, "resource_unavailable", {}, None),
+        (503, None, {}, None),
+        (500, None, {}, None),
+    ],
+)
+def test_rate_headers_count_only_where_a_rate_limit_was_reached(
+    status: int, code: str | None, more: Mapping[str, str], seconds: float | None
+) -> None:
+    """They come with every reply: what keeps a server from answering is another matter."""
+    raised = error(status, code, headers={**USED_UP_TOKENS, **more})
+    assert isinstance(raised, Unavailable | CallFailed)
+    assert raised.retry_after == seconds
 
 
 @pytest.mark.parametrize(

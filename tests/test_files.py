@@ -211,5 +211,3 @@ def test_a_network_file_system_is_refused_by_name(tmp_path: Path) -> None:
     table = mounts(tmp_path, ("/", "ext4"), ("/mnt", "nfs4"))
     with pytest.raises(ConfigError, match=r"network file system \(nfs4\).*--allow-network"):
         require_local(Path("/mnt/out.jsonl"), table)
-
-

@@ -98,11 +98,11 @@ def test_locks_fit_together() -> None:
 
 
 def test_agents_file_is_read_in_one_sitting() -> None:
-    assert len((ROOT / "AGENTS.md").read_text().splitlines()) <= AGENTS_MAX_LINES
+    assert len((ROOT / "AGENTS.md").read_text(encoding="utf-8").splitlines()) <= AGENTS_MAX_LINES
 
 
 def test_example_environment_names_real_settings() -> None:
-    text = (ROOT / ".env.example").read_text()
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
     names = re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE)
     assert set(names) - {option.env for option in OPTIONS.values()} == set()
     assert all(line.startswith("#") for line in text.splitlines() if line), "nothing is switched on"

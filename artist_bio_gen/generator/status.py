@@ -119,6 +119,8 @@ def raise_error(reply: Reply, *, about: str, now: float) -> NoReturn:
         )
     if codes & WAIT or status in (429, 503, 529):
         kind = next(iter(codes & WAIT), "rate_limit_exceeded" if status == 429 else "overloaded")
+        if wait is None and status == 429 and problem.code in ("rate_limit_exceeded", ""):
+            wait = reset_wait(reply.headers)
         raise Unavailable(told, kind=kind, retry_after=wait)
     if 300 <= status < 400:
         to = shown(reply.headers.get("location", "nowhere"))
@@ -155,25 +157,26 @@ def raise_error(reply: Reply, *, about: str, now: float) -> NoReturn:
 
 
 def asked_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the server asks us to wait; None when it does not say.
-
-    `retry-after-ms` first, then `retry-after` (seconds or a date), else the time after which the
-    rate limit that is nearest to used up is whole again. A limit that is not told is unknown.
-    """
+    """Seconds that the server asks us to wait, by `retry-after-ms` or `retry-after` (seconds or
+    a date); None when it does not say."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     after = headers.get("retry-after")
-    if after is not None:
-        seconds = _number(after)
-        if seconds is not None:
-            return seconds
-        from email.utils import parsedate_to_datetime  # rare, and not quick to import
+    seconds = _number(after)
+    if after is None or seconds is not None:
+        return seconds
+    from email.utils import parsedate_to_datetime  # rare, and not quick to import
 
-        try:
-            return max(0.0, parsedate_to_datetime(after).timestamp() - now)
-        except (ValueError, OverflowError):
-            pass
+    try:
+        return max(0.0, parsedate_to_datetime(after).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def reset_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds until the rate limit that is nearest to used up is whole again; None when the
+    headers do not tell. A limit that is missing is unknown, never used up."""
     waits: list[tuple[float, float]] = []
     for what in ("requests", "tokens", "project-tokens"):
         remaining = _number(headers.get(f"x-ratelimit-remaining-{what}"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from artist_bio_gen.errors import LedgerFileError
-from artist_bio_gen.ledger.files import PRIVATE, REAL, FileCalls, write_all
+from artist_bio_gen.ledger.files import PRIVATE, REAL, FileCalls, sync_folder, write_all
 from artist_bio_gen.ledger.ledger import beside
 from artist_bio_gen.values import Failed, Rejected
 
@@ -33,14 +33,19 @@ class FailedFile:
             return
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         data = b"".join(orjson.dumps(self._line(outcome, at)) + b"\n" for outcome in outcomes)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             fd = self._files.open(str(self.path), flags, PRIVATE)
             try:
+                size = os.fstat(fd).st_size
+                if size and os.pread(fd, 1, size - 1) != b"\n":
+                    data = b"\n" + data  # a crash tore the last line; it ends there
                 write_all(self._files, fd, data)
                 self._files.fsync(fd)
             finally:
                 os.close(fd)
+            if not size:
+                sync_folder(self._files, self.path.parent)
         except OSError as exc:
             raise LedgerFileError(
                 f"{self.path}: could not be written ({exc.strerror}); mend the disk, then --resume"

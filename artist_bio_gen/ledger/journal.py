@@ -25,7 +25,14 @@ from typing import Any, Self
 import orjson
 
 from artist_bio_gen.errors import LedgerFileError
-from artist_bio_gen.ledger.files import REAL, FileCalls, open_locked, sync_folder, write_all
+from artist_bio_gen.ledger.files import (
+    REAL,
+    FileCalls,
+    is_same_file,
+    open_locked,
+    sync_folder,
+    write_all,
+)
 from artist_bio_gen.ledger.ledger import beside
 from artist_bio_gen.values import Artist, Bio, Failed, Usage
 
@@ -126,7 +133,7 @@ class Journal:
             for fd in fds:
                 self._files.fsync(fd)
         except OSError as exc:
-            raise self._break(exc) from exc
+            raise self._break(self._segments[-1].path, "synced", exc) from exc
         with self._lock:
             # Only here, so that no file is closed while it is being synced.
             self._drop_settled()
@@ -141,13 +148,15 @@ class Journal:
 
     def close(self) -> None:
         """Gives up the files. Those in which nothing is needed are removed; the others stay for
-        the next start to take up."""
+        the next start to take up. A call that comes back later than this finds it closed."""
         with self._lock:
-            for segment in self._segments:
+            self._broken = self._broken or f"{beside(self._ledger, 'journal')}: it is closed"
+            segments, self._segments = self._segments, []
+            for segment in segments:
                 if segment.needed_by == 0:
-                    self._files.unlink(str(segment.path))
-                os.close(segment.fd)
-            self._segments.clear()
+                    self._remove(segment)
+                else:
+                    os.close(segment.fd)
 
     def _write(self, artist_id: str, entry: Mapping[str, Any]) -> None:
         body = orjson.dumps(entry)
@@ -160,7 +169,7 @@ class Journal:
             try:
                 write_all(self._files, segment.fd, data)
             except OSError as exc:
-                raise self._break(exc) from exc
+                raise self._break(segment.path, "written", exc) from exc
             segment.size += len(data)
             self._unsynced.add(segment.fd)
             held = self._open_for.setdefault(artist_id, [])
@@ -173,28 +182,39 @@ class Journal:
         path = beside(self._ledger, f"journal.{self._run}.{self._number:06d}")
         try:
             fd = open_locked(self._files, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-            if fd is None:
-                raise LedgerFileError(f"{path}: is locked by another process")
-            sync_folder(self._files, path.parent)
         except OSError as exc:
-            raise LedgerFileError(f"{path}: the journal cannot be begun: {exc.strerror}") from exc
+            raise self._break(path, "begun", exc) from exc
+        if fd is None:
+            raise LedgerFileError(f"{path}: is locked by another process")
         self._segments.append(_Segment(path, fd))
+        try:
+            sync_folder(self._files, path.parent)
+        except LedgerFileError as exc:
+            self._broken = str(exc)
+            raise
 
     def _drop_settled(self) -> None:
         for segment in self._segments[:-1]:
             if segment.needed_by == 0 and segment.fd not in self._unsynced:
                 self._segments.remove(segment)
-                self._files.unlink(str(segment.path))
-                os.close(segment.fd)
+                self._remove(segment)
+
+    def _remove(self, segment: _Segment) -> None:
+        try:
+            self._files.unlink(str(segment.path))
+        except OSError as exc:
+            raise self._break(segment.path, "removed", exc) from exc
+        finally:
+            os.close(segment.fd)
 
     def _check(self) -> None:
         if self._broken is not None:
             raise LedgerFileError(self._broken)
 
-    def _break(self, exc: OSError) -> LedgerFileError:
+    def _break(self, path: Path, what: str, exc: OSError) -> LedgerFileError:
         self._broken = (
-            f"{self._segments[-1].path}: the journal could not be written and synced"
-            f" ({exc.strerror}); no further call is made. Mend the disk, then --resume"
+            f"{path}: the journal could not be {what} ({exc.strerror}); no further call is made."
+            " Mend the disk, then --resume"
         )
         return LedgerFileError(self._broken)
 
@@ -255,12 +275,16 @@ def orphans(ledger: Path, *, files: FileCalls = REAL) -> Iterator[Orphan]:
                     fd = open_locked(files, path, os.O_RDWR)
                 except FileNotFoundError:
                     continue  # its owner was alive and has just removed it
+                except OSError as exc:
+                    raise LedgerFileError(f"{path}: cannot be opened: {exc.strerror}") from exc
                 if fd is None:
                     break  # its owner lives
                 orphan._held.callback(os.close, fd)
-                orphan.paths.append(path)
+                if is_same_file(fd, path):  # else removed between opening and locking
+                    orphan.paths.append(path)
             else:
-                yield orphan
+                if orphan.paths:
+                    yield orphan
         finally:
             orphan.close()
 
@@ -269,7 +293,8 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as file:
         for data in file:
             crc, _, body = data.rstrip(b"\n").partition(b" ")
-            if data.endswith(b"\n") and crc == b"%08x" % zlib.crc32(body):
+            # The CRC of nothing is 0, which a damaged line may well show.
+            if body and data.endswith(b"\n") and crc == b"%08x" % zlib.crc32(body):
                 yield orjson.loads(body)
 
 

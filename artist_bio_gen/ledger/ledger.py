@@ -112,9 +112,17 @@ class Ledger:
         """Makes a new, empty ledger. UsageError when something stands at `path` already."""
         if not path.parent.is_dir():
             raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
-        ledger_id = str(uuid.uuid4())
+        ledger = cls(path, str(uuid.uuid4()), -1, files)
         try:
-            fd = files.open(str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, PRIVATE)
+            with ledger._holding_sidecar():
+                if os.path.lexists(path):
+                    raise FileExistsError
+                # First the head: whoever finds the file finds its id as well.
+                ledger.save_head()
+                ledger._fd = files.open(
+                    str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, PRIVATE
+                )
+                sync_folder(files, path.parent)
         except FileExistsError as exc:
             raise UsageError(
                 f"{path}: a ledger is there already and is never overwritten; go on with it by"
@@ -122,10 +130,6 @@ class Ledger:
             ) from exc
         except OSError as exc:
             raise LedgerFileError(f"{path}: cannot be created: {exc.strerror}") from exc
-        ledger = cls(path, ledger_id, fd, files)
-        try:
-            ledger.save_head()
-            sync_folder(files, path.parent)
         except BaseException:
             ledger.close()
             raise
@@ -169,25 +173,45 @@ class Ledger:
     def locked(self) -> Iterator[None]:
         """Holds the ledger against every other process: the sidecar's lock, and the lock of the
         file itself, so that a deleted sidecar does not give two holders."""
+        with self._holding_sidecar():
+            self._flock(fcntl.LOCK_EX)
+            try:
+                if not is_same_file(self._fd, self.path):
+                    raise LedgerError(
+                        f"{self.path}: deleted or replaced by another file while it was in use;"
+                        " nothing more is written. Put the file back, then --resume"
+                    )
+                yield
+            finally:
+                self._flock(fcntl.LOCK_UN)
+
+    @contextmanager
+    def _holding_sidecar(self) -> Iterator[None]:
         while True:
-            with self._sidecar:
-                if not is_same_file(self._sidecar_fd, self._sidecar_path):
-                    continue  # deleted and made anew by another process while we waited
-                self._files.flock(self._fd, fcntl.LOCK_EX)
-                try:
-                    if not is_same_file(self._fd, self.path):
-                        raise LedgerError(
-                            f"{self.path}: deleted or replaced by another file while it was in"
-                            " use; nothing more is written. Put the file back, then --resume"
-                        )
+            try:
+                self._sidecar.acquire()
+            except OSError as exc:
+                raise LedgerFileError(
+                    f"{self._sidecar_path}: cannot be locked: {exc.strerror}"
+                ) from exc
+            try:
+                if is_same_file(self._sidecar_fd, self._sidecar_path):
                     yield
-                finally:
-                    self._files.flock(self._fd, fcntl.LOCK_UN)
-                return
+                    return
+                # Deleted and made anew by another process while we waited.
+            finally:
+                self._sidecar.release()
+
+    def _flock(self, operation: int) -> None:
+        try:
+            self._files.flock(self._fd, operation)
+        except OSError as exc:
+            raise LedgerFileError(f"{self.path}: cannot be locked: {exc.strerror}") from exc
 
     def catch_up(self) -> bool:
         """Reads what other processes have appended since. Under the lock. False when the file
         does not go on where this process left it: reconcile before anything is written."""
+        self._require_sound()
         size = os.fstat(self._fd).st_size
         if size == self.size:
             return True
@@ -206,18 +230,16 @@ class Ledger:
         one may report success for data that is gone. The lines stand in the database, and the
         next start brings the file up to it.
         """
-        if self._broken is not None:
-            raise LedgerFileError(self._broken)
+        self._require_sound()
         data = b"".join(line.data + b"\n" for line in lines)
         try:
             write_all(self._files, self._fd, data)
             self._files.fsync(self._fd)
         except OSError as exc:
-            self._broken = (
-                f"{self.path}: could not be written and synced ({exc.strerror}); the run stops."
-                " What is missing stands in the database; mend the disk, then --resume"
-            )
-            raise LedgerFileError(self._broken) from exc
+            raise self._break(
+                f"could not be written and synced ({exc.strerror}); the run stops. What is missing"
+                " stands in the database; mend the disk, then --resume"
+            ) from exc
         self.head = Head(self.id, lines[-1].seq, lines[-1].hash)
         self.size += len(data)
 
@@ -232,6 +254,7 @@ class Ledger:
         """Moves everything behind the last line that verifies into a file of its own beside the
         ledger, which it returns. Under the lock, after `scan`. The copy is on disk before the
         ledger is made shorter."""
+        self._require_sound()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock()))
         target = beside(self.path, f"quarantine.{stamp}.{self.size}")
         try:
@@ -248,8 +271,9 @@ class Ledger:
             self._files.ftruncate(self._fd, self.size)
             self._files.fsync(self._fd)
         except OSError as exc:
-            raise LedgerFileError(
-                f"{self.path}: its torn tail could not be put into quarantine: {exc.strerror}"
+            raise self._break(
+                f"its torn tail could not be put into quarantine ({exc.strerror}); mend the disk,"
+                " then --resume"
             ) from exc
         return target
 
@@ -279,6 +303,14 @@ class Ledger:
             "size": self.size,
         }
         write_file(self._files, beside(self.path, "head"), orjson.dumps(content) + b"\n")
+
+    def _require_sound(self) -> None:
+        if self._broken is not None:
+            raise LedgerFileError(self._broken)
+
+    def _break(self, what: str) -> LedgerFileError:
+        self._broken = f"{self.path}: {what}"
+        return LedgerFileError(self._broken)
 
     def _take_id(self) -> None:
         with self.locked():
