@@ -111,6 +111,12 @@ def _require_common_line(ledger: Ledger, store: BioStore, here: Head, there: Hea
             " ledger and database have parted (a copy of one of them was written to?). Nothing"
             " was changed; bring back the file or the database that belongs to the other"
         )
+    if here.seq < there.seq and store.line_hash(ledger.id, there.seq) != there.hash:
+        raise LedgerError(
+            f"{ledger.path}: the database's head is line {there.seq}, but its commit rows do not"
+            " go up to it; rows are missing or were changed. Nothing was changed here; bring back"
+            " a whole copy of the database"
+        )
 
 
 def _append_missing(ledger: Ledger, store: BioStore) -> int:
@@ -193,10 +199,7 @@ def recovered(
             if isinstance(entry, Reply):
                 if (there.generation or 0) < entry.artist.generation:
                     yield draft(entry.artist, entry.bio, ledger=ledger_id, run=entry.run)
-            elif isinstance(entry, Failed):
-                if there.failed_run != orphan.run and there.run != orphan.run:
-                    yield entry
-            elif there.run != orphan.run:
+            elif orphan.run not in (there.run, there.failed_run):
                 yield entry
 
 

@@ -195,7 +195,7 @@ class LocalModel:
             " (--workers) or a smaller model (artist-bio-gen model list)",
             -signal.SIGILL: "the processor lacks an instruction that the runtime needs (AVX2);"
             " use an API (OPENAI_API_KEY)",
-        }.get(code, f"exit code {code}")
+        }.get(code, f"signal {-code}" if code < 0 else f"exit code {code}")
         return "\n  ".join(
             [f"the local model {self.model} ({self._weights}) ended: {reason}", *self._stderr]
         )

@@ -161,7 +161,7 @@ def _local(call: Call, name_or_path: str | None, models_dir: Path | None, worker
             LocalModel(weights.open(say), slots=workers, say=say) as server,
             open_transport("lean", server.base_url, api_key=server.api_key) as transport,
         ):
-            yield _generate(call, transport, weights.name)
+            yield server.watched(_generate(call, transport, weights.name))
 
     return Model(
         name=weights.name,

@@ -13,9 +13,16 @@ from urllib.parse import quote
 
 import tenacity
 
-from artist_bio_gen.errors import CallFailed, LedgerFileError, Unavailable, Unusable
+from artist_bio_gen.errors import (
+    CallFailed,
+    ConfigError,
+    LedgerFileError,
+    LimitError,
+    Unavailable,
+    Unusable,
+)
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.processor.control import Control
+from artist_bio_gen.processor.control import Control, StoppedError
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Bio, Failed, Generate, Usage
 
@@ -61,7 +68,8 @@ class Caller:
     def buy(self, artist: Artist, worker: int) -> Bio | Failed:
         """The bio, or why there is none; both are in the journal. StoppedError when the run ends
         before the call was made or between two attempts; LimitError and ConfigError when no
-        call of this run can succeed."""
+        call of this run can succeed. After these the journal keeps the artist only if the last
+        call got no answer, so that it may have been billed: the next start names it."""
         tries = _Tries()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Unavailable, CallFailed)),
@@ -77,6 +85,10 @@ class Caller:
             failed = _failed(artist, exc, tries.billable)
             self._keep(lambda: self._journal.failure(failed))
             return failed
+        except (StoppedError, LimitError, ConfigError):
+            if not tries.unanswered:
+                self._journal.settle([artist.id])
+            raise
         bio = replace(bio, attempts=tries.billable)
         self._keep(lambda: self._journal.reply(artist, bio))
         return bio
@@ -92,6 +104,7 @@ class Caller:
         self._control.wait_until_flowing()
         tries.calls += 1
         tries.billable += 1
+        tries.unanswered = False
         request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
         self._journal.intent(artist, tries.calls, request_id)
         self._telemetry.emit(
@@ -106,12 +119,17 @@ class Caller:
             return self._generate(artist, request_id)
         except Unavailable:
             tries.billable -= 1
-            tries.first_wait = tries.first_wait or self._clock()
+            if tries.first_wait is None:
+                tries.first_wait = self._clock()
             self._journal.answered(artist, tries.calls)
             raise
         except CallFailed as exc:
+            tries.unanswered = not exc.answered
             if exc.answered:
                 self._journal.answered(artist, tries.calls)
+            raise
+        except (ConfigError, LimitError):
+            self._journal.answered(artist, tries.calls)
             raise
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
@@ -146,6 +164,7 @@ class _Tries:
     calls: int = 0
     billable: int = 0  # without those that the server turned away unread
     first_wait: float | None = None
+    unanswered: bool = False  # the last call that was made
 
 
 def _error_of(state: tenacity.RetryCallState) -> Unavailable | CallFailed:

@@ -40,8 +40,8 @@ class Control:
                 return
             self.reason, self.error = reason, error
             callbacks = list(self._callbacks)
-        self._stopped.set()
-        self._flowing.set()
+            self._stopped.set()
+            self._flowing.set()
         for callback in callbacks:
             callback()
 
@@ -60,8 +60,9 @@ class Control:
 
     def pause(self) -> None:
         """No new call is made until `resume`."""
-        if not self.stopped:
-            self._flowing.clear()
+        with self._lock:  # so that it cannot come after a stop and hold everybody for ever
+            if self.reason is None:
+                self._flowing.clear()
 
     def resume(self) -> None:
         self._flowing.set()

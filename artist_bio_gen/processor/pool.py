@@ -151,7 +151,7 @@ class Processor:
                 bought = self._caller.buy(artist, number)
                 self._arrived.put(self._as_arrived(artist, bought, number))
             except StoppedError:
-                self._journal.settle([artist.id])
+                pass  # left for the next run
             except ArtistBioGenError as exc:
                 self._control.stop("error", exc)
             except Exception as exc:

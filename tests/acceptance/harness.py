@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import psycopg
 
@@ -120,15 +120,22 @@ class Job:
 class Running:
     """A command that runs while the block lasts; what it prints can be read meanwhile."""
 
-    def __init__(self, job: Job, *options: str, words: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *options: str,
+        words: Sequence[str] | None = None,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+    ) -> None:
         """With `words` these alone, else what `Job.start` puts together."""
         self._job = job
         self._options = options
         self._words = words
+        self._stdin = stdin
 
     def __enter__(self) -> Self:
         self._printed = tempfile.TemporaryFile()
-        streams = {"stdout": self._printed, "stderr": self._printed}
+        streams = {"stdin": self._stdin, "stdout": self._printed, "stderr": self._printed}
         if self._words is None:
             self.process = self._job.start(*self._options, **streams)
         else:

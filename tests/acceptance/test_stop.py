@@ -1,0 +1,202 @@
+"""The real command, asked to stop by SIGTERM or SIGINT: it ends in bounded time, loses nothing
+that is in flight, and prints the command that goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import (
+    Job,
+    Running,
+    chain,
+    events,
+    journals,
+    no_leftovers,
+    read_books,
+    size_of,
+    wait_for,
+    write_artists,
+)
+from tests.fakes.api import FakeApi
+
+STOPS = 12
+WORKERS = 8
+ROWS = 1_200
+AT_ONCE_S = 10.0
+"""Generous, for a machine that does other things; what is measured against it is far longer."""
+
+
+def a_job(tmp_path: Path, database_url: str, api: FakeApi, rows: int, *options: str) -> Job:
+    write_artists(tmp_path / "artists.csv", rows)
+    return Job(tmp_path, database_url, api.base_url, tmp_path / "artists.csv", options=options)
+
+
+def printed_command(said: str) -> list[str]:
+    """The words of the command that a stopped run says to go on with."""
+    found = re.search(r"^go on +(artist-bio-gen .*)$", said, re.MULTILINE)
+    assert found, said
+    return shlex.split(found[1])[1:]
+
+
+def test_a_stop_at_any_moment_loses_nothing_and_the_printed_command_goes_on(
+    database_url: str, tmp_path: Path
+) -> None:
+    moments = random.Random(int(os.environ.get("TEST_SEED", "20261122")))
+    with FakeApi(latency="uniform:0.01:0.1", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, ROWS, "--workers", str(WORKERS))
+        words: list[str] | None = None
+        stops = [signal.SIGTERM, signal.SIGINT] * (STOPS // 2)
+        for number in stops:
+            with Running(job, words=words) as run:
+                run.until_it_takes_signals()
+                time.sleep(moments.uniform(0, 0.8))
+                run.signal(number)
+                assert run.ended() == 130, run.said
+                words = printed_command(run.said)
+                assert "rows " in run.said
+                assert "head " in run.said
+            assert "--resume" in words
+            assert journals(job) == []
+            books = read_books(job)
+            assert books.agree
+            counts = api.counts()
+            assert (counts.in_flight, counts.gone, counts.cut) == (0, 0, 0)
+            assert counts.answered == len(books.ledger)
+        assert 0 < len(books.ledger) < ROWS, "the stops came too early or too late to tell"
+        assert words is not None
+        with no_leftovers(job):
+            code, said = job.tell(*words)
+        assert code == 0, said
+        assert api.counts().answered == ROWS
+    books = read_books(job)
+    assert books.agree
+    assert len(books.ledger) == ROWS
+    assert events(job.log, "in_flight") == []
+    reasons = [event["reason"] for event in events(job.log, "stopped")]
+    assert reasons == [*(f"interrupted by {number.name}" for number in stops), "finished"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once_and_the_calls_are_named_at_the_next_start(
+    second: signal.Signals, database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(schedule="hang", repeat=True, keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 20, "--workers", "4", "--grace", "600")
+        with Running(job) as run:
+            run.wait_until(lambda: api.counts().cut == 4)
+            run.signal(signal.SIGINT)
+            run.wait_until(lambda: "once more to leave at once" in run.said)
+            run.signal(second)
+            assert run.ended(AT_ONCE_S) == 130, run.said
+        asked = set(api.counts().seen_by_artist)
+        assert len(asked) == 4
+        api.script(schedule="")
+        code, said = job.finish()
+        assert code == 0, said
+        counts = api.counts()
+    assert {event["artist_id"] for event in events(job.log, "in_flight")} == asked
+    for artist in asked:
+        assert f"artist {artist} " in said
+    assert counts.seen_by_artist == {f"a{n}": 2 if f"a{n}" in asked else 1 for n in range(20)}
+    assert read_books(job).agree
+
+
+@pytest.mark.parametrize("attempts", ["1", "5"])
+def test_a_call_that_outlasts_the_grace_is_named_at_the_next_start(
+    attempts: str, database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(schedule="ok*5, hang", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 20, "--workers", "4", "--max-attempts", attempts)
+        with Running(job, "--grace", "1") as run:
+            run.wait_until(lambda: sum(1 for _ in chain_so_far(job)) == 19)
+            run.signal(signal.SIGTERM)
+            assert run.ended(1 + AT_ONCE_S) == 130
+            assert "calls in flight were left after 1 s" in run.said
+            assert "Traceback" not in run.said
+            words = printed_command(run.said)
+        done = set(read_books(job).ledger)
+        (hung,) = {f"a{n}" for n in range(20)} - done
+        assert journals(job) != []
+        with no_leftovers(job):
+            code, said = job.tell(*words)
+        assert code == 0, said
+        assert f"in flight when an earlier run died, may be paid for twice: artist {hung} " in said
+        assert api.counts().seen_by_artist[hung] == 2
+    assert [event["artist_id"] for event in events(job.log, "in_flight")] == [hung]
+    assert len(read_books(job).ledger) == 20
+
+
+def chain_so_far(job: Job) -> list[object]:
+    return list(chain(job.ledger)) if size_of(job.ledger) else []
+
+
+def test_a_stop_does_not_wait_as_long_as_a_busy_server_asks(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(schedule="ok*3, rate_limit=300*1000", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 20, "--workers", "4")
+        with Running(job) as run:
+            run.wait_until(lambda: api.counts().error >= 4)
+            run.wait_until(lambda: len(events(job.log, "retrying")) >= 4)
+            run.signal(signal.SIGTERM)
+            assert run.ended(AT_ONCE_S) == 130, run.said
+        assert journals(job) == []
+        api.script(schedule="")
+        code, said = job.finish()
+        assert code == 0, said
+    assert events(job.log, "in_flight") == []
+    assert events(job.log, "failed") == []
+    assert len(read_books(job).ledger) == 20
+
+
+def test_a_stop_between_two_attempts_names_the_call_whose_reply_never_came(
+    database_url: str, tmp_path: Path
+) -> None:
+    """It may have been billed, and the next run makes it again."""
+    with FakeApi(schedule="reset*1000", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 1, "--max-attempts", "100")
+        with Running(job) as run:
+            run.wait_until(lambda: len(events(job.log, "retrying")) >= 4)
+            run.signal(signal.SIGTERM)
+            assert run.ended(AT_ONCE_S) == 130, run.said
+        api.script(schedule="")
+        code, said = job.finish()
+        assert code == 0, said
+    assert [event["artist_id"] for event in events(job.log, "in_flight")] == ["a0"]
+    assert journals(job) == []
+
+
+def test_a_stop_while_the_input_has_nothing_to_give(database_url: str, tmp_path: Path) -> None:
+    with FakeApi(keep=0) as api:
+        job = Job(tmp_path, database_url, api.base_url, Path("-"))
+        reader, writer = os.pipe()
+        os.write(writer, b"id,name\n1,Nina Simone\n")
+        with os.fdopen(reader, "rb") as stdin, Running(job, stdin=stdin) as run:
+            run.wait_until(lambda: len(events_so_far(job, "started")) == 1)
+            run.signal(signal.SIGTERM)
+            assert run.ended(AT_ONCE_S) == 130, run.said
+        os.close(writer)
+
+
+def events_so_far(job: Job, name: str) -> list[object]:
+    return list(events(job.log, name)) if job.log.exists() else []
+
+
+def test_a_hung_up_terminal_stops_as_a_signal_does(database_url: str, tmp_path: Path) -> None:
+    with FakeApi(latency="0.05", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 200, "--workers", "2")
+        with Running(job) as run:
+            run.wait_until(lambda: size_of(job.ledger) > 0)
+            run.signal(signal.SIGHUP)
+            assert run.ended() == 130, run.said
+        wait_for(lambda: api.counts().in_flight == 0)
+        assert api.counts().answered == len(read_books(job).ledger)
+        assert journals(job) == []
