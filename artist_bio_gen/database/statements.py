@@ -93,6 +93,9 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
         where c.artist_id = i.id and c.ledger = %(ledger)s
         order by c.generation desc limit 1
     ) c on true
-    left join artist_bio_gen.failures f on f.ledger = %(ledger)s and f.artist_id = i.id
+    left join lateral (
+        select f.run, f.transient from artist_bio_gen.failures f
+        where f.ledger = %(ledger)s and f.artist_id = i.id limit 1
+    ) f on true
     """
     ).format(table=table_identifier(table), type=type_)
