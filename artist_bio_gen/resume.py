@@ -80,11 +80,13 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
             )
         there = _empty_head(ledger)
         store.create_head(there, str(path.resolve()))
-    if there.seq < scan.head.seq and scan.damage is not None:
+    if there.seq <= scan.head.seq and scan.damage is not None:
+        # Each line is in the database before a byte of it is in the file.
         raise LedgerError(
             f"{path}: ends in a torn line behind line {scan.head.seq}, and the database, at line"
             f" {there.seq}, cannot confirm that nothing is lost by cutting it; is it an older"
-            " copy? Bring back the newest database"
+            f" copy? Bring back the newest database, or, if what stands behind byte {scan.size} is"
+            " worth nothing, cut it off by hand"
         )
     _require_common_line(ledger, store, scan.head, there)
     quarantine = str(ledger.cut()) if scan.size < scan.file_size else None
@@ -229,16 +231,18 @@ class TakenOver:
 def take_over(
     ledger: Ledger,
     store: BioStore,
-    commit: Callable[[Sequence[Draft | Failed]], Sequence[Done | Failed | Rejected]],
+    commit: Callable[[Sequence[Draft | Failed], str], Sequence[Done | Failed | Rejected]],
     telemetry: Telemetry,
 ) -> TakenOver:
     """Makes final what dead runs had paid for, names the calls that were in flight, and removes
-    their journals. A crash on the way leaves the journals; what was committed by then is found
-    in the database."""
+    their journals. `commit` takes a group and the run to which it belongs: a failure of an
+    earlier run must not look like one of this run, which may try again. A crash on the way
+    leaves the journals; what was committed by then is found in the database."""
     outcomes: Counter[type] = Counter()
     for orphan in orphans(ledger.path):
         for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
-            outcomes.update(map(type, commit([x for x in chunk if not isinstance(x, Intent)])))
+            bought = [entry for entry in chunk if not isinstance(entry, Intent)]
+            outcomes.update(map(type, commit(bought, orphan.run)))
             for intent in chunk:
                 if isinstance(intent, Intent):
                     outcomes[Intent] += 1

@@ -221,7 +221,7 @@ def _begin(
     StoppedError when the run is to end while the database is waited for."""
     ledger, store = books.ledger, books.store
     with ledger.locked():
-        found = reconcile(ledger, store)
+        found = reconcile(ledger, store, put_back_all=settings.yes)
     store.begin_run(run_id, ledger.id, __version__, masked(settings))
     telemetry.emit(
         "started",
@@ -286,11 +286,11 @@ def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
 
 
 def _open_ledger(settings: Settings, say: Callable[[str], None]) -> Ledger:
-    if settings.output.exists():
+    if settings.resume and settings.output.exists():
         return Ledger.open(settings.output)
     if settings.resume:
         say(f"{settings.output}: no ledger is there yet; a new one is begun")
-    return Ledger.create(settings.output)
+    return Ledger.create(settings.output)  # refuses one that another process has begun meanwhile
 
 
 def _open_store(
@@ -399,9 +399,12 @@ def _finish(
     control: Control,
 ) -> RunResult:
     """Notes the end in the ledger's head, the database and the log, as far as they are there."""
-    with suppress(LedgerError), books.ledger.locked():  # an error was told: it ended the run
-        if books.ledger.catch_up():
-            books.ledger.save_head()
+    try:
+        with books.ledger.locked():
+            if books.ledger.catch_up():
+                books.ledger.save_head()
+    except LedgerError as exc:
+        control.stop("error", exc)  # changes nothing where it is what had ended the run
     result = _result(settings, run_id, books, counters, control)
     counts = {
         "done": result.done,
@@ -410,7 +413,11 @@ def _finish(
         "skipped": dict(result.skipped),
     }
     with suppress(StoppedError, LimitError):  # the database is away, as was told
-        if rules.anew_after is not None and not control.stopped:
+        if (
+            rules.anew_after is not None
+            and not control.stopped
+            and not books.store.has_transient_failures(books.ledger.id, run_id)
+        ):
             books.store.set_writing_anew(books.ledger.id, None, None)
         books.store.end_run(run_id, result.exit_code, counts)
     telemetry.emit(

@@ -1,5 +1,5 @@
 -- A table of artists, made only where the one named by --table is missing and the user agrees.
--- {table} is put in as a quoted identifier.
+-- Its name is put in as a quoted identifier. Not into a comment: a name may hold a line feed.
 
 create table {table} (
     id   text primary key,

@@ -245,7 +245,7 @@ def test_waits_are_bounded_from_the_first_of_them_on(bench: Make) -> None:
     failed = made.buy()
     assert isinstance(failed, Failed)
     assert failed.kind == "rate_limit_exceeded"
-    assert len(made.model.calls) == 1 + 4  # waits began at 60 s and may last until 160 s
+    assert len(made.model.calls) == 1 + 5  # waits begin at 60 s and may last until 160 s
     assert failed.attempts == 1
 
 

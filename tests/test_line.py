@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artist_bio_gen.ledger.line import draft, fields, first_prev, follows, is_whole, seal, seq_of
@@ -93,6 +93,7 @@ bios = st.builds(
 )
 
 
+@settings(deadline=None)  # a busy machine is not a fault
 @given(artist=artists, bio=bios, seq=st.integers(1, 2**62), before=st.binary(max_size=8))
 def test_any_text_makes_a_line_that_reads_back(
     artist: Artist, bio: Bio, seq: int, before: bytes
@@ -181,6 +182,7 @@ def test_a_whole_line_in_another_place_does_not_follow() -> None:
     assert follows(line.data, "0" * 64) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_foreign_bytes_are_no_line(data: bytes) -> None:
     assert follows(data, first_prev(LEDGER)) is None

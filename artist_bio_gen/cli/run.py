@@ -67,9 +67,12 @@ def run_job(settings: Settings, *, run: Run) -> int:
     counters = Counters()
     with contextlib.ExitStack() as around:
         hooks: list[Hook] = []
-        if settings.log and not settings.dry_run:
+        log_file = settings.log_file or settings.output.with_name(f"{settings.output.name}.log")
+        # Where the ledger's folder is missing, the run says so, and not of the log.
+        homeless = settings.log_file is None and not settings.output.parent.is_dir()
+        if settings.log and not settings.dry_run and not homeless:
             log = CommitLog(
-                settings.log_file or settings.output.with_name(f"{settings.output.name}.log"),
+                log_file,
                 flush=settings.log_flush,
                 max_mb=settings.log_max_mb,
                 keep=settings.log_keep,

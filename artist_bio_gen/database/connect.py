@@ -54,11 +54,12 @@ def describe(conninfo: str) -> str:
     """The address without the password, for messages. ConfigError when it cannot be parsed."""
     try:
         parts = psycopg.conninfo.conninfo_to_dict(conninfo)
-    except psycopg.Error as exc:
+    except psycopg.Error:
+        # Without the error's own words and without the error: it quotes the password.
         raise ConfigError(
-            f"the database address cannot be read ({str(exc).strip()}); it looks like"
-            " postgresql://user:password@host:5432/dbname"
-        ) from exc
+            "the database address cannot be read; it looks like"
+            " postgresql://user:password@host:5432/dbname (--database-url, DATABASE_URL)"
+        ) from None
     host = parts.get("host") or "localhost"
     port = f":{parts['port']}" if parts.get("port") else ""
     user = f"{parts['user']}@" if parts.get("user") else ""
@@ -87,8 +88,11 @@ def check_server(conn: psycopg.Connection, *, allow_fsync_off: bool) -> None:
 
 
 def table_identifier(table: str) -> sql.Identifier:
-    """`artists` or `schema.artists`."""
-    return sql.Identifier(*table.split("."))
+    """`artists` or `schema.artists`; ConfigError for anything else."""
+    parts = table.split(".")
+    if len(parts) > 2 or not all(parts):
+        raise ConfigError(f"--table {table}: give a table's name, or schema.table")
+    return sql.Identifier(*parts)
 
 
 def _show(conn: psycopg.Connection, setting: LiteralString) -> str:

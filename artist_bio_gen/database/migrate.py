@@ -92,6 +92,10 @@ def migrate(conninfo: str, *, table: str) -> list[str]:
                 f"database {conn.info.dbname!r}: user {conn.info.user!r} may not make tables"
                 f" ({exc.diag.message_primary}); let its owner run: artist-bio-gen migrate"
             ) from exc
+        except psycopg.errors.InvalidSchemaName as exc:
+            raise ConfigError(
+                f"--table {table}: {exc.diag.message_primary}; make that schema, or name another"
+            ) from exc
     return done
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
+
 from artist_bio_gen.database.connect import check_server, connect_first, describe
 from artist_bio_gen.database.migrate import migrate, pending, table_exists
 from artist_bio_gen.errors import ConfigError
@@ -29,8 +31,14 @@ def open_database(
         may_migrate = may_create_table = True
     with connect_first(address) as conn:
         check_server(conn, allow_fsync_off=allow_fsync_off)
-        lacking = [f"{item.number:04d}_{item.name}" for item in pending(conn)]
-        lacks_table = not table_exists(conn, table)
+        try:
+            lacking = [f"{item.number:04d}_{item.name}" for item in pending(conn)]
+            lacks_table = not table_exists(conn, table)
+        except psycopg.errors.InsufficientPrivilege as exc:
+            raise ConfigError(
+                f"{describe(address)}: {exc.diag.message_primary}; let the owner of the tables"
+                " grant the rights to use them"
+            ) from exc
     if lacking and not may_migrate:
         raise ConfigError(
             f"{describe(address)} has not yet the program's own tables ({', '.join(lacking)});"

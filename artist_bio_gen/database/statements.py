@@ -18,6 +18,11 @@ RECORD_FAILURE = """
 """
 
 
+def _in_statement(table: str) -> sql.Identifier:
+    # In a statement with parameters a single per cent sign begins a placeholder.
+    return table_identifier(table.replace("%", "%%"))
+
+
 def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
     """One statement, one round trip: the head moves, or nothing is written. The bio's row is
     updated first and inserted only where there is none, so that a table needs no unique
@@ -67,8 +72,8 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
         pg_current_xact_id()::text
     """
     return sql.SQL(text).format(
-        inserted=sql.SQL(inserted).format(table=table_identifier(table), type=type_),
-        table=table_identifier(table),
+        inserted=sql.SQL(inserted).format(table=_in_statement(table), type=type_),
+        table=_in_statement(table),
         type=type_,
     )
 
@@ -98,4 +103,4 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
         where f.ledger = %(ledger)s and f.artist_id = i.id limit 1
     ) f on true
     """
-    ).format(table=table_identifier(table), type=type_)
+    ).format(table=_in_statement(table), type=type_)

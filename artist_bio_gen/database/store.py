@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from artist_bio_gen.database.connect import (
 from artist_bio_gen.database.ids import IdKind
 from artist_bio_gen.database.statements import RECORD_FAILURE, commit_statement, known_statement
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
-from artist_bio_gen.values import Failed, Head
+from artist_bio_gen.values import NO_ROW, Failed, Head
 
 _T = TypeVar("_T")
 
@@ -37,7 +38,7 @@ COLUMNS = ("id", "name", "bio")
 
 _PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
 _PASSING_CODES = ("25006", "55P03", "55006", "57014")  # read-only after a failover, locks, time
-_ROW_CLASSES = ("22", "23")  # data exception, integrity constraint
+_ROW_CLASSES = ("22", "23", "44", "P0")  # data, constraint, view's check, the user's own trigger
 
 
 class HeadMovedError(LedgerError):
@@ -116,11 +117,12 @@ class BioStore:
         self._conn: psycopg.Connection | None = connect_first(conninfo)
         try:
             self.id_kind = _check_table(self._conn, table)
+            self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
+            self._known_sql = known_statement(table, self.id_kind)
+            self._rehearse(self._conn)
         except BaseException:
             self.close()
             raise
-        self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
-        self._known_sql = known_statement(table, self.id_kind)
 
     def __enter__(self) -> Self:
         return self
@@ -241,6 +243,21 @@ class BioStore:
             )
         return str(transaction_id)
 
+    def _rehearse(self, conn: psycopg.Connection) -> None:
+        """A commit without a row, taken back: whether types, rights and generated columns let a
+        bio in must be known before the first one is bought."""
+        nobody = Head(str(uuid.UUID(int=0)), 0, "")
+        try:
+            with conn.transaction(force_rollback=True):
+                self._insert(conn, [], nobody, nobody)
+        except HeadMovedError:
+            pass  # as it must be: no ledger has this id
+        except psycopg.Error as exc:
+            raise ConfigError(
+                f"{describe(self._conninfo)}: a bio could not be written into table {self.table}:"
+                f" {str(exc).strip()}; mend that, or name another with --table"
+            ) from exc
+
     # ---- asking ---------------------------------------------------------------------------
 
     def known(self, ledger: str, ids: Sequence[str]) -> dict[str, Known]:
@@ -302,38 +319,49 @@ class BioStore:
 
         self._riding_out(update)
 
+    def has_transient_failures(self, ledger: str, run: str) -> bool:
+        """Did calls of this run fail in a way that the next resume takes again?"""
+
+        def ask(conn: psycopg.Connection) -> bool:
+            return (
+                conn.execute(
+                    "select from artist_bio_gen.failures"
+                    " where ledger = %s and run = %s and transient and kind <> %s limit 1",
+                    [ledger, run, NO_ROW],
+                ).rowcount
+                > 0
+            )
+
+        return self._riding_out(ask)
+
     # ---- riding out -----------------------------------------------------------------------
 
     def _riding_out(self, work: Callable[[psycopg.Connection], _T]) -> _T:
         """Calls `work` with a live connection, again for as long as what fails may pass."""
-        troubled = False
-
-        def noticed(state: tenacity.RetryCallState) -> None:
-            nonlocal troubled
-            troubled = True
-            assert state.outcome is not None
-            self._on_trouble(str(state.outcome.exception()))
-
         try:
-            return self._retrying(noticed)(lambda: self._attempt(work))
+            return self._attempt(work)
+        except _PassingError as exc:
+            self._on_trouble(str(exc))
+        # Set up only now: it is garbage in circles, and there are many transactions.
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_PassingError),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
+            stop=tenacity.stop_after_delay(self._max_wait),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            result: _T = retrying(self._attempt, work)
         except _PassingError as exc:
             raise LimitError(
                 f"{describe(self._conninfo)}: away for more than {self._max_wait:g} s ({exc});"
                 " what was paid for is in the journal: --resume when the database is back"
             ) from exc
-        finally:
-            if troubled:
-                self._on_recovery()
-
-    def _retrying(self, noticed: Callable[[tenacity.RetryCallState], None]) -> tenacity.Retrying:
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingError),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-            stop=tenacity.stop_after_delay(self._max_wait),
-            sleep=self._sleep,
-            before_sleep=noticed,
-            reraise=True,
-        )
+        except (RowsRefusedError, ConfigError, LedgerError):
+            self._on_recovery()  # it answered, be it with another error
+            raise
+        self._on_recovery()
+        return result
 
     def _attempt(self, work: Callable[[psycopg.Connection], _T]) -> _T:
         try:

@@ -27,12 +27,15 @@ class FailedFile:
         self._run = run
         self._files = files
 
-    def append(self, outcomes: Sequence[Failed | Rejected]) -> None:
-        """Under the ledger's lock. On return the lines are on disk."""
+    def append(self, outcomes: Sequence[Failed | Rejected], run: str | None = None) -> None:
+        """Under the ledger's lock. On return the lines are on disk. `run` is the one that met
+        them, None for this one."""
         if not outcomes:
             return
         at = datetime.now(UTC).isoformat(timespec="microseconds")
-        data = b"".join(orjson.dumps(self._line(outcome, at)) + b"\n" for outcome in outcomes)
+        data = b"".join(
+            orjson.dumps(_line(outcome, run or self._run, at)) + b"\n" for outcome in outcomes
+        )
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             fd = self._files.open(str(self.path), flags, PRIVATE)
@@ -51,31 +54,32 @@ class FailedFile:
                 f"{self.path}: could not be written ({exc.strerror}); mend the disk, then --resume"
             ) from exc
 
-    def _line(self, outcome: Failed | Rejected, at: str) -> dict[str, object]:
-        if isinstance(outcome, Rejected):
-            return {
-                "time": at,
-                "run": self._run,
-                "row": outcome.row,
-                "artist_id": None,
-                "artist_name": None,
-                "kind": "rejected",
-                "reason": outcome.reason,
-                "attempts": 0,
-                "transient": False,
-                "text": outcome.text,
-            }
+
+def _line(outcome: Failed | Rejected, run: str, at: str) -> dict[str, object]:
+    if isinstance(outcome, Rejected):
         return {
             "time": at,
-            "run": self._run,
-            "row": outcome.artist.row,
-            "artist_id": outcome.artist.id,
-            "artist_name": outcome.artist.name,
-            "kind": outcome.kind,
+            "run": run,
+            "row": outcome.row,
+            "artist_id": None,
+            "artist_name": None,
+            "kind": "rejected",
             "reason": outcome.reason,
-            "attempts": outcome.attempts,
-            "transient": outcome.transient,
+            "attempts": 0,
+            "transient": False,
             "text": outcome.text,
-            "response_id": outcome.response_id,
-            "usage": outcome.usage,
         }
+    return {
+        "time": at,
+        "run": run,
+        "row": outcome.artist.row,
+        "artist_id": outcome.artist.id,
+        "artist_name": outcome.artist.name,
+        "kind": outcome.kind,
+        "reason": outcome.reason,
+        "attempts": outcome.attempts,
+        "transient": outcome.transient,
+        "text": outcome.text,
+        "response_id": outcome.response_id,
+        "usage": outcome.usage,
+    }

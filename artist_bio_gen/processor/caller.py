@@ -18,6 +18,7 @@ from artist_bio_gen.errors import (
     ConfigError,
     LedgerFileError,
     LimitError,
+    ModelError,
     Unavailable,
     Unusable,
 )
@@ -71,16 +72,11 @@ class Caller:
         call of this run can succeed. After these the journal keeps the artist only if the last
         call got no answer, so that it may have been billed: the next start names it."""
         tries = _Tries()
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((Unavailable, CallFailed)),
-            wait=self._wait,
-            stop=lambda state: self._is_spent(state, tries),
-            sleep=self._control.sleep,
-            before_sleep=lambda state: self._tell(state, artist, tries),
-            reraise=True,
-        )
         try:
-            bio = retrying(self._call, artist, worker, tries)
+            try:
+                bio = self._call(artist, worker, tries)
+            except (Unavailable, CallFailed) as exc:
+                bio = self._call_again(exc, artist, worker, tries)
         except (Unavailable, CallFailed, Unusable) as exc:
             failed = _failed(artist, exc, tries.billable)
             self._keep(lambda: self._journal.failure(failed))
@@ -92,6 +88,25 @@ class Caller:
         bio = replace(bio, attempts=tries.billable)
         self._keep(lambda: self._journal.reply(artist, bio))
         return bio
+
+    def _call_again(self, error: ModelError, artist: Artist, worker: int, tries: _Tries) -> Bio:
+        """Tenacity takes over after the first error. Only then, because what it sets up for an
+        artist is garbage in circles, which for a million artists makes memory swell."""
+        untold = [error]
+
+        def call() -> Bio:
+            if untold:
+                raise untold.pop()
+            return self._call(artist, worker, tries)
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((Unavailable, CallFailed)),
+            wait=self._wait,
+            stop=lambda state: self._is_spent(state, tries),
+            sleep=self._control.sleep,
+            before_sleep=lambda state: self._tell(state, artist, tries),
+            reraise=True,
+        )(call)
 
     def _keep(self, write: Callable[[], None]) -> None:
         try:

@@ -45,13 +45,17 @@ class Committer:
         self._reconcile = reconcile
         self._telemetry = telemetry
 
-    def commit(self, group: Sequence[Draft | Failed | Rejected]) -> list[Done | Failed | Rejected]:
+    def commit(
+        self, group: Sequence[Draft | Failed | Rejected], run: str | None = None
+    ) -> list[Done | Failed | Rejected]:
         """Makes the group final and tells what became of each. A row that the database refuses
-        is taken out of its group and becomes a failure; the others go through.
+        is taken out of its group and becomes a failure; the others go through. `run` is the one
+        that met the failures, None for this one.
 
         Raises LedgerFileError, LedgerError, LimitError or ConfigError: then nothing of what is
         not told is acknowledged, and the journal still holds it.
         """
+        run = run or self._run
         drafts = [item for item in group if isinstance(item, Draft)]
         failures = [item for item in group if isinstance(item, Failed)]
         rejected = [item for item in group if isinstance(item, Rejected)]
@@ -63,12 +67,12 @@ class Committer:
                 refused = self._store_drafts(drafts, done)
                 failures += refused
             if failures:
-                self._store.record(failures, ledger=self._ledger.id, run=self._run)
-            self._failed_file.append([*failures, *rejected])
+                self._store.record(failures, ledger=self._ledger.id, run=run)
+            self._failed_file.append([*failures, *rejected], run)
         for failed in failures:
             self._telemetry.emit(
                 "failed",
-                run=self._run,
+                run=run,
                 artist_id=failed.artist.id,
                 artist_name=failed.artist.name,
                 kind=failed.kind,
@@ -78,7 +82,7 @@ class Committer:
                 usage=None if failed.usage is None else asdict(failed.usage),
             )
         for row in rejected:
-            self._telemetry.emit("rejected", run=self._run, row=row.row, reason=row.reason)
+            self._telemetry.emit("rejected", run=run, row=row.row, reason=row.reason)
         return [*done, *failures, *rejected]
 
     def _store_drafts(self, drafts: Sequence[Draft], done: list[Done]) -> list[Failed]:

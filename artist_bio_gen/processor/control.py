@@ -21,11 +21,12 @@ class Control:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards reason, error and the callbacks
+        self._lock = threading.Lock()  # guards reason, error, the callbacks and the pauses
         self._stopped = threading.Event()
         self._flowing = threading.Event()
         self._flowing.set()
         self._callbacks: list[Callable[[], None]] = []
+        self._pauses = 0
         self.reason: str | None = None
         self.error: ArtistBioGenError | None = None
 
@@ -59,13 +60,17 @@ class Control:
             raise StoppedError
 
     def pause(self) -> None:
-        """No new call is made until `resume`."""
+        """No new call is made until each `pause` has had its `resume`."""
         with self._lock:  # so that it cannot come after a stop and hold everybody for ever
+            self._pauses += 1
             if self.reason is None:
                 self._flowing.clear()
 
     def resume(self) -> None:
-        self._flowing.set()
+        with self._lock:
+            self._pauses -= 1
+            if self._pauses == 0:
+                self._flowing.set()
 
     def wait_until_flowing(self) -> None:
         """Returns when calls may be made. StoppedError when the run is to end."""

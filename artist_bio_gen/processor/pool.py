@@ -184,7 +184,7 @@ class Processor:
             group, more = _take(self._synced, LARGEST_GROUP)
             if group and not given_up:
                 try:
-                    self._settle(self._committer.commit(group))
+                    self._settle(group, self._committer.commit(group))
                 except StoppedError:
                     given_up = True  # the database is away and the run is to end
                 except ArtistBioGenError as exc:
@@ -197,25 +197,35 @@ class Processor:
             if group:
                 self._window.release(len(group))
 
-    def _settle(self, outcomes: list[Done | Failed | Rejected]) -> None:
+    def _settle(self, group: list[_Arrived], outcomes: list[Done | Failed | Rejected]) -> None:
         ids = [item.artist.id for item in outcomes if not isinstance(item, Rejected)]
         self._journal.settle(ids)
         self._under_way.difference_update(ids)
+        done = set()
         for outcome in outcomes:
             if isinstance(outcome, Done):
-                self._consecutive_failures = 0
+                done.add(outcome.artist.id)
                 self._on_done(outcome)
-            elif isinstance(outcome, Failed) and outcome.kind != NO_ROW:
-                self._consecutive_failures += 1
-        if 0 < self._max_consecutive_failures <= self._consecutive_failures:
-            self._control.stop(
-                "failures",
-                LimitError(
-                    f"{self._consecutive_failures} artists in a row got no bio; see the reasons in"
-                    " the .failed.jsonl file beside the ledger, mend the cause, then --resume"
-                    " (--max-consecutive-failures 0 never stops)"
-                ),
-            )
+        self._count_failures_in_a_row(group, done)
+
+    def _count_failures_in_a_row(self, group: list[_Arrived], done: set[str]) -> None:
+        """In the order of arrival, in which good replies stand between the failures of a group."""
+        for item in group:
+            if isinstance(item, Rejected) or (isinstance(item, Failed) and item.kind == NO_ROW):
+                continue  # no call was made
+            if item.artist.id in done:
+                self._consecutive_failures = 0
+                continue
+            self._consecutive_failures += 1
+            if self._consecutive_failures == self._max_consecutive_failures:
+                self._control.stop(
+                    "failures",
+                    LimitError(
+                        f"{self._consecutive_failures} artists in a row got no bio; see the reasons"
+                        " in the .failed.jsonl file beside the ledger, mend the cause, then"
+                        " --resume (--max-consecutive-failures 0 never stops)"
+                    ),
+                )
 
 
 class _SkipTally:

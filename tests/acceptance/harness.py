@@ -59,12 +59,15 @@ class Job:
         """Starts the command; the first time a new ledger, later with --resume."""
         resume = ("--resume",) if self.ledger.exists() else ()
         self.starts += 1
-        return self.command(
+        return self.command(*self.words(*resume, *options), **popen)
+
+    def words(self, *options: str) -> list[str]:
+        """What stands behind the command's name for this job."""
+        return [
             *("--input", str(self.input), "--output", str(self.ledger)),
             *("--table", self.table, *self.agreed, "--progress", "plain"),
-            *(*resume, *self.options, *options),
-            **popen,
-        )
+            *(*self.options, *options),
+        ]
 
     def command(self, *words: str, **popen: object) -> subprocess.Popen[str]:
         """Starts the command with these words alone, in the job's folder and environment."""
@@ -146,10 +149,14 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self._said = self.said
         self._printed.close()
 
     @property
     def said(self) -> str:
+        """What was printed so far; after the block all of it."""
+        if self._printed.closed:
+            return self._said
         return os.pread(self._printed.fileno(), 10_000_000, 0).decode()
 
     def wait_until(self, true: Callable[[], bool]) -> None:
