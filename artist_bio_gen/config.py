@@ -288,6 +288,8 @@ class Settings:
         "Write every bio of this input anew, as its next generation.")
     retry_failed: bool = option(False, SWITCH, LEDGER,
         "Resume takes again what had failed for good, too.")
+    restore: bool = option(False, SWITCH, LEDGER,
+        "Put the ledger's bios into a database that does not know this ledger.")
     allow_network_filesystem: bool = option(False, SWITCH, LEDGER,
         "Accept a ledger where locks and fsync may not hold.")
 
@@ -434,13 +436,16 @@ def _quoted(name: str) -> str:
 
 def masked(settings: Settings) -> dict[str, Any]:
     """Each setting as a JSON value, without secrets."""
+    from artist_bio_gen.values import path_text  # which --help has no use for
+
     values: dict[str, Any] = {}
     for each in OPTIONS.values():
         value = getattr(settings, each.name)
         if isinstance(value, Path):
-            value = str(value)
+            value = path_text(value)
         if isinstance(value, str):
             value = mask_key(value) if each.secret else mask_passwords(value)
+            value = path_text(value) if each.name == "input" else value
         values[each.name] = list(value) if isinstance(value, tuple) else value
     return values
 

@@ -69,6 +69,10 @@ class LimitError(ArtistBioGenError):
     exit_code = EXIT_LIMIT
 
 
+class StoppedError(Exception):
+    """Raised out of a wait because the run is to end. No error: it never reaches the user."""
+
+
 class ModelError(ArtistBioGenError):
     """One call to the model gave no bio. `kind` is one word for logs and counters."""
 
@@ -105,7 +109,8 @@ class CallFailed(ModelError):
 class Unusable(ModelError):
     """A reply that is no bio (refused, incomplete, empty, malformed), or a request that this
     server will never answer. Not asked again in this run. `text`, `response_id` and `usage`
-    (a mapping as in `values.Usage`) are what had been paid for."""
+    (a mapping as in `values.Usage`) are what had been paid for. `transient`: nothing was bought,
+    and the next run may ask again."""
 
     def __init__(
         self,
@@ -115,8 +120,10 @@ class Unusable(ModelError):
         text: str | None = None,
         response_id: str | None = None,
         usage: dict[str, int | None] | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(message, kind=kind)
         self.text = text
         self.response_id = response_id
         self.usage = usage
+        self.transient = transient

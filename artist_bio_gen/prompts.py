@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from artist_bio_gen.errors import ConfigError, Unusable
-from artist_bio_gen.values import Artist, Json
+from artist_bio_gen.values import Artist, Json, path_text
 
 if TYPE_CHECKING:
     from jinja2 import Template, nodes
@@ -83,7 +83,9 @@ class Prompt:
             raise ConfigError(
                 f"prompt {file}: byte {exc.start + 1} is not UTF-8; save the file as UTF-8"
             ) from exc
-        return cls._compile("default" if path is None else file.name, text, raw, str(file))
+        return cls._compile(
+            "default" if path is None else path_text(Path(file.name)), text, raw, str(file)
+        )
 
     @classmethod
     def from_text(cls, name: str, text: str) -> Prompt:

@@ -20,7 +20,10 @@ from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped
+from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped, path_text
+
+STDIN = "-"
+"""The input that need not be the same a second time."""
 
 CHUNK = 500
 """Artists looked up, and lines moved, at a time."""
@@ -75,11 +78,11 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
         if scan.head.seq > 0 and not put_back_all:
             raise LedgerError(
                 f"{path}: holds {scan.head.seq} lines, but the database does not know this ledger"
-                f" ({ledger.id}); is --database-url right? If the database was made anew, --yes"
+                f" ({ledger.id}); is --database-url right? If the database was made anew, --restore"
                 " puts the ledger's bios back into it"
             )
         there = _empty_head(ledger)
-        store.create_head(there, str(path.resolve()))
+        store.create_head(there, path_text(path.resolve()))
     if there.seq <= scan.head.seq and scan.damage is not None:
         # Each line is in the database before a byte of it is in the file.
         raise LedgerError(
@@ -235,9 +238,12 @@ def take_over(
     telemetry: Telemetry,
 ) -> TakenOver:
     """Makes final what dead runs had paid for, names the calls that were in flight, and removes
-    their journals. `commit` takes a group and the run to which it belongs: a failure of an
-    earlier run must not look like one of this run, which may try again. A crash on the way
-    leaves the journals; what was committed by then is found in the database."""
+    their journals. Under the ledger's lock, from reconciling on: of two processes that start after
+    a crash, one must not buy what the other is just taking over.
+
+    `commit` takes a group and the run to which it belongs: a failure of an earlier run must not
+    look like one of this run, which may try again. A crash on the way leaves the journals; what
+    was committed by then is found in the database."""
     outcomes: Counter[type] = Counter()
     for orphan in orphans(ledger.path):
         for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
@@ -274,10 +280,12 @@ def writing_anew(
     is gone on with, by whoever resumes with the same input, so that nobody is written anew
     twice."""
     begun = store.writing_anew(ledger.id)
-    if begun is not None and begun[1] == source:
+    if begun is not None and begun[1] == source and (again or source != STDIN):
         say(f"going on with an unfinished --again over {source}")
         return begun[0]
     if again:
+        if begun is not None:
+            say(f"an unfinished --again over {begun[1]} is given up for this one")
         store.set_writing_anew(ledger.id, ledger.head.seq, source)
         return ledger.head.seq
     if begun is not None:
@@ -305,7 +313,8 @@ def pending(
             if isinstance(row, Artist):
                 if row.id in under_way:
                     repeated.add(id(row))
-                under_way.add(row.id)
+                else:
+                    under_way.add(row.id)
         now = known([row.id for row in chunk if isinstance(row, Artist)])
         for row in chunk:
             if not isinstance(row, Artist):
@@ -334,7 +343,8 @@ def _decide(artist: Artist, there: Known, rules: Rules, table: str) -> Artist | 
         return Skipped(artist, "elsewhere")
     if there.has_bio and rules.keep_existing:
         return Skipped(artist, "has_bio")
-    if there.failed_run is not None and not there.failed_transient and not rules.retry_failed:
+    counts = there.failed_run is not None and not (anew and there.failed_before_again)
+    if counts and not there.failed_transient and not rules.retry_failed:
         return Skipped(artist, "failed")
     if not there.has_row and rules.on_missing == "skip":
         return Skipped(artist, "no_row")

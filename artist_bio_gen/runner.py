@@ -10,7 +10,7 @@ from __future__ import annotations
 import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from artist_bio_gen import __version__
-from artist_bio_gen.config import Settings, command_line, masked
+from artist_bio_gen.config import Settings, command_line, masked, secrets
 from artist_bio_gen.database.connect import describe
 from artist_bio_gen.database.opening import open_database
 from artist_bio_gen.database.store import BioStore
@@ -26,26 +26,28 @@ from artist_bio_gen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_SOME_FAILED,
+    ArtistBioGenError,
     LedgerError,
-    LimitError,
+    StoppedError,
     UsageError,
 )
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.ledger import Ledger, require_local
+from artist_bio_gen.ledger.ledger import Ledger, only_run, require_local
+from artist_bio_gen.masking import redact
 from artist_bio_gen.parser import choose_columns, parse
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.committer import Committer
-from artist_bio_gen.processor.control import Control, StoppedError
+from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.prompts import Prompt
 from artist_bio_gen.resume import Rules, pending, reconcile, take_over, writing_anew
-from artist_bio_gen.sources import RowStream, open_source
+from artist_bio_gen.sources import STDIN, RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters, Snapshot
-from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected
+from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, path_text
 
 _Row = TypeVar("_Row")
 
@@ -100,8 +102,29 @@ def run(
     """
     run_id = str(uuid.uuid4())
     _check(settings)
+    try:
+        return _run(settings, run_id, counters, telemetry, say, control, attended=attended)
+    except StoppedError:
+        return RunResult(
+            exit_code=EXIT_INTERRUPTED,
+            run=run_id,
+            resume_command=command_line(settings, resume=True),
+            error="interrupted before the first row; no call was made",
+        )
+
+
+def _run(
+    settings: Settings,
+    run_id: str,
+    counters: Counters,
+    telemetry: Telemetry,
+    say: Callable[[str], None],
+    control: Control,
+    *,
+    attended: bool,
+) -> RunResult:
     with ExitStack() as stack:
-        stream = stack.enter_context(_open_input(settings))
+        stream = stack.enter_context(_open_input(settings, control))
         choice = choose_columns(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
@@ -111,15 +134,8 @@ def run(
             return _dry_run(run_id, parse(rows, choice), model)
 
         books = _open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
-        try:
-            rules = _begin(settings, run_id, books, stream, model, telemetry, say)
-        except StoppedError:
-            return RunResult(
-                exit_code=EXIT_INTERRUPTED,
-                run=run_id,
-                resume_command=command_line(settings, resume=True),
-                error="interrupted before the first row; nothing was bought",
-            )
+        stack.enter_context(only_run(books.ledger.path, _source(settings)))
+        rules = _begin(settings, run_id, books, stream, model, telemetry, say)
         under_way: set[str] = set()
         left = pending(
             parse(rows, choice, books.store.id_kind.canonical),
@@ -128,7 +144,7 @@ def run(
             table=settings.table,
             under_way=under_way,
         )
-        opened = _OpenedLate(model, stack, say)
+        opened = _OpenedLate(model, stack, say, control)
         # Closed before the model is: calls that are left in flight are broken off then, and must
         # stay in the journal as they are, for the next start to name them.
         with Journal(books.ledger.path, run_id) as journal:
@@ -140,6 +156,7 @@ def run(
                     policy=RetryPolicy(settings.max_attempts, settings.max_wait),
                     control=control,
                     telemetry=telemetry,
+                    redact=partial(redact, secrets=secrets(settings)),
                 ),
                 journal,
                 books.committer,
@@ -155,7 +172,7 @@ def run(
             all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
         if not all_back:
             say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
-        return _finish(settings, run_id, books, rules, counters, telemetry, control)
+        return _finish(settings, run_id, books, rules, counters, telemetry, say, control)
 
 
 # ---- what a run needs, opened and checked ----------------------------------------------------
@@ -195,7 +212,7 @@ def _open_books(
     )
     store = stack.enter_context(_open_store(settings, database, control, telemetry))
     lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
-    ledger = stack.enter_context(_open_ledger(settings, say))
+    ledger = stack.enter_context(_open_ledger(settings, say, control))
     failed_file = FailedFile(ledger.path, run_id)
     committer = Committer(
         ledger,
@@ -221,26 +238,26 @@ def _begin(
     StoppedError when the run is to end while the database is waited for."""
     ledger, store = books.ledger, books.store
     with ledger.locked():
-        found = reconcile(ledger, store, put_back_all=settings.yes)
-    store.begin_run(run_id, ledger.id, __version__, masked(settings))
-    telemetry.emit(
-        "started",
-        run=run_id,
-        ledger=ledger.id,
-        input=stream.name,
-        rows=_expected_rows(stream, settings),
-        workers=model.workers,
-        model=model.name,
-        prompt_sha256=model.fingerprint,
-        database=describe(books.database),
-        table=settings.table,
-        settings=masked(settings),
-    )
-    taken = take_over(ledger, store, books.committer.commit, telemetry)
+        found = reconcile(ledger, store, put_back_all=settings.restore)
+        store.begin_run(run_id, ledger.id, __version__, masked(settings))
+        telemetry.emit(
+            "started",
+            run=run_id,
+            ledger=ledger.id,
+            input=stream.name,
+            rows=_expected_rows(stream, settings),
+            workers=model.workers,
+            model=model.name,
+            prompt_sha256=model.fingerprint,
+            database=describe(books.database),
+            table=settings.table,
+            settings=masked(settings),
+        )
+        taken = take_over(ledger, store, books.committer.commit_locked, telemetry)
     telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
     for sentence in (*found.report(), *taken.report()):
         say(sentence)
-    source = "-" if settings.input == "-" else str(Path(stream.name).resolve())
+    source = _source(settings)
     return Rules(
         run=run_id,
         prompt_sha256=model.fingerprint,
@@ -270,13 +287,19 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _open_input(settings: Settings) -> RowStream:
+def _source(settings: Settings) -> str:
+    """The input, whatever folder the command was called in."""
+    return STDIN if settings.input == STDIN else path_text(Path(settings.input or "").resolve())
+
+
+def _open_input(settings: Settings, control: Control) -> RowStream:
     assert settings.input is not None
     return open_source(
         settings.input,
         encoding=settings.encoding,
         header=settings.header,
         comment=settings.comment,
+        cancelled=lambda: control.stopped,
     )
 
 
@@ -285,12 +308,17 @@ def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
     return min((count for count in counts if count is not None), default=None)
 
 
-def _open_ledger(settings: Settings, say: Callable[[str], None]) -> Ledger:
+def _open_ledger(settings: Settings, say: Callable[[str], None], control: Control) -> Ledger:
+    def cancelled() -> bool:
+        return control.stopped_longer_than(settings.grace)
+
     if settings.resume and settings.output.exists():
-        return Ledger.open(settings.output)
+        return Ledger.open(settings.output, cancelled=cancelled)
     if settings.resume:
         say(f"{settings.output}: no ledger is there yet; a new one is begun")
-    return Ledger.create(settings.output)  # refuses one that another process has begun meanwhile
+    return Ledger.create(
+        settings.output, cancelled=cancelled
+    )  # refuses one that another process has begun meanwhile
 
 
 def _open_store(
@@ -356,15 +384,19 @@ class _OpenedLate:
     """The model, opened when the first artist needs it: a run with nothing left to do starts no
     local model and needs no server."""
 
-    def __init__(self, model: Model, stack: ExitStack, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, model: Model, stack: ExitStack, say: Callable[[str], None], control: Control
+    ) -> None:
         self._model = model
         self._stack = stack
         self._say = say
+        self._control = control
         self._generate: Generate | None = None
 
     def before_first_artist(self, rows: Iterable[_Row]) -> Iterator[_Row]:
         for row in rows:
             if self._generate is None and isinstance(row, Artist):
+                self._control.wait_until_flowing()
                 self._generate = self._stack.enter_context(self._model.open(self._say))
             yield row
 
@@ -396,6 +428,7 @@ def _finish(
     rules: Rules,
     counters: Counters,
     telemetry: Telemetry,
+    say: Callable[[str], None],
     control: Control,
 ) -> RunResult:
     """Notes the end in the ledger's head, the database and the log, as far as they are there."""
@@ -412,7 +445,7 @@ def _finish(
         "rejected": result.rejected,
         "skipped": dict(result.skipped),
     }
-    with suppress(StoppedError, LimitError):  # the database is away, as was told
+    try:
         if (
             rules.anew_after is not None
             and not control.stopped
@@ -420,13 +453,17 @@ def _finish(
         ):
             books.store.set_writing_anew(books.ledger.id, None, None)
         books.store.end_run(run_id, result.exit_code, counts)
-    telemetry.emit(
-        "stopped",
-        run=run_id,
-        reason=control.reason or "finished",
-        exit_code=result.exit_code,
-        counts=counts,
-    )
+        telemetry.emit(
+            "stopped",
+            run=run_id,
+            reason=control.reason or "finished",
+            exit_code=result.exit_code,
+            counts=counts,
+        )
+    except (StoppedError, ArtistBioGenError) as exc:
+        # The bios are safe; what a person is told must not be lost because the database is away
+        # or the log's disk is full.
+        say(f"the end of the run could not be noted: {exc or 'the database is away'}")
     return result
 
 

@@ -7,8 +7,10 @@ outcome) of it, the model answers with a `Bio`, and every row ends as one `Outco
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 import orjson
@@ -102,6 +104,11 @@ class Bio:
 Generate: TypeAlias = Callable[[Artist, str], Bio]
 """The model: one call, no retry. The second argument is the id of this attempt, sent as
 `X-Client-Request-Id`. Raises the `ModelError` family (see errors.py)."""
+
+
+def path_text(path: PurePath | str) -> str:
+    """A path as text that JSON and databases take: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)

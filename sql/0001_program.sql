@@ -24,15 +24,18 @@ create table artist_bio_gen.runs (
 );
 
 -- The last line of each ledger, moved in the transaction that holds the line. `again_after`:
--- while a run with --again is not finished, bios up to this number count as not yet written anew.
+-- while a run with --again is not finished, bios up to this number count as not yet written anew,
+-- and failures before `again_at` count no more. A ledger belongs to one table of artists.
 create table artist_bio_gen.heads (
     ledger      uuid primary key,
     seq         bigint not null,
     hash        text not null,
     path        text not null,
     host        text not null,
+    table_name  text not null,
     again_after bigint,
     again_input text,
+    again_at    timestamptz,
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now()
 );

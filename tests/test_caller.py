@@ -20,7 +20,8 @@ from artist_bio_gen.errors import (
 )
 from artist_bio_gen.ledger.journal import Intent, Journal, Reply, orphans
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
-from artist_bio_gen.processor.control import Control, StoppedError
+from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.processor.control import Control
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Bio, Failed, Usage
 from tests.builders import RUN, Heard, artist, bio

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from artist_bio_gen.errors import LimitError
-from artist_bio_gen.processor.control import Control, StoppedError, after
+from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.processor.control import Control, after
 
 
 def test_a_run_goes_on_until_it_is_stopped() -> None:

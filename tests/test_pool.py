@@ -20,7 +20,8 @@ from artist_bio_gen.errors import (
 from artist_bio_gen.ledger.journal import SEGMENT_BYTES, Intent, Journal, Reply, orphans
 from artist_bio_gen.ledger.line import Draft
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
-from artist_bio_gen.processor.control import Control, StoppedError
+from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import LARGEST_GROUP, Processor
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped

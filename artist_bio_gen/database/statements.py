@@ -13,7 +13,8 @@ RECORD_FAILURE = """
     values (%s, %s, %s, %s, %s, %s, %s, %s)
     on conflict (ledger, artist_id) do update set
         artist_name = excluded.artist_name, run = excluded.run, kind = excluded.kind,
-        reason = excluded.reason, attempts = failures.attempts + excluded.attempts,
+        reason = excluded.reason, attempts = excluded.attempts
+            + case when failures.run = excluded.run then 0 else failures.attempts end,
         transient = excluded.transient, failed_at = now()
 """
 
@@ -85,10 +86,12 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
         """
     select i.id, t.has_bio is not null, coalesce(t.has_bio, false),
         c.generation, c.seq, c.run::text, c.input_sha256, c.prompt_sha256,
-        exists (select from artist_bio_gen.commits o
-                where o.artist_id = i.id and o.ledger <> %(ledger)s),
-        f.run::text, f.transient
+        exists (select from artist_bio_gen.commits o join artist_bio_gen.heads h using (ledger)
+                where o.artist_id = i.id and o.ledger <> %(ledger)s
+                  and h.table_name = %(table)s),
+        f.run::text, f.transient, f.failed_at < g.again_at
     from unnest(%(ids)s::text[]) as i(id)
+    left join artist_bio_gen.heads g on g.ledger = %(ledger)s
     left join lateral (
         select coalesce(bool_or(t.bio <> ''), false) as has_bio from {table} t
         where t.id = i.id::{type} having count(*) > 0
@@ -99,7 +102,7 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
         order by c.generation desc limit 1
     ) c on true
     left join lateral (
-        select f.run, f.transient from artist_bio_gen.failures f
+        select f.run, f.transient, f.failed_at from artist_bio_gen.failures f
         where f.ledger = %(ledger)s and f.artist_id = i.id limit 1
     ) f on true
     """

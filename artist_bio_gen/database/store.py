@@ -37,8 +37,17 @@ COLUMNS = ("id", "name", "bio")
 """What the artists' table must have."""
 
 _PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
-_PASSING_CODES = ("25006", "55P03", "55006", "57014")  # read-only after a failover, locks, time
-_ROW_CLASSES = ("22", "23", "44", "P0")  # data, constraint, view's check, the user's own trigger
+_PASSING_CODES = (
+    "25006",
+    "25P03",
+    "55P03",
+    "55006",
+    "57014",
+)  # read-only after a failover, locks, time
+UNIQUE_VIOLATION = "23505"
+# Data, constraint, a function's or view's refusal, a limit such as an index entry's size, the
+# user's own trigger: with another row it may go well.
+_ROW_CLASSES = ("21", "22", "23", "38", "39", "44", "54", "P0")
 
 
 class HeadMovedError(LedgerError):
@@ -48,9 +57,12 @@ class HeadMovedError(LedgerError):
 class RowsRefusedError(Exception):
     """The database refuses one of these rows (too long, a constraint, a duplicate)."""
 
-    def __init__(self, reason: str, *, duplicate: bool) -> None:
+    def __init__(self, reason: str, *, duplicate: bool, may_pass: bool = False) -> None:
+        """`duplicate`: another process was first with this artist's bio; `may_pass`: another row
+        of the same key came in at the same moment."""
         super().__init__(reason)
         self.duplicate = duplicate
+        self.may_pass = may_pass
 
 
 class _PassingError(Exception):
@@ -77,7 +89,8 @@ class CommitRow:
 class Known:
     """What the database knows of one artist. `generation`, `seq`, `run` and the fingerprints
     are those of its newest bio in this ledger, None without one. `elsewhere`: another ledger
-    of this database holds a bio. `failed_run` and `failed_transient` tell of its last failure."""
+    of this database, for the same table, holds a bio. `failed_run` and `failed_transient` tell of
+    its last failure, and whether that was before an unfinished --again began."""
 
     has_row: bool
     has_bio: bool
@@ -89,6 +102,7 @@ class Known:
     elsewhere: bool
     failed_run: str | None
     failed_transient: bool | None
+    failed_before_again: bool | None
 
 
 class BioStore:
@@ -116,7 +130,8 @@ class BioStore:
         self._sleep = sleep
         self._conn: psycopg.Connection | None = connect_first(conninfo)
         try:
-            self.id_kind = _check_table(self._conn, table)
+            _be_patient(self._conn)
+            self.id_kind, self._table_name = _check_table(self._conn, table)
             self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
             self._known_sql = known_statement(table, self.id_kind)
             self._rehearse(self._conn)
@@ -138,17 +153,25 @@ class BioStore:
     # ---- the head -------------------------------------------------------------------------
 
     def head(self, ledger: str) -> Head | None:
-        """The head as the database has it; None when it does not know this ledger."""
-        return self._riding_out(lambda conn: _head(conn, ledger))
+        """The head as the database has it; None when it does not know this ledger. ConfigError
+        when the ledger belongs to another table."""
+        return self._riding_out(partial(_head_for, ledger=ledger, table=self._table_name))
 
     def create_head(self, head: Head, path: str) -> None:
         """Makes a new ledger known. Does nothing when it is."""
 
         def insert(conn: psycopg.Connection) -> None:
             conn.execute(
-                "insert into artist_bio_gen.heads (ledger, seq, hash, path, host)"
-                " values (%s, %s, %s, %s, %s) on conflict (ledger) do nothing",
-                [head.ledger, head.seq, head.hash, path, socket.gethostname()],
+                "insert into artist_bio_gen.heads (ledger, seq, hash, path, host, table_name)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict (ledger) do nothing",
+                [
+                    head.ledger,
+                    head.seq,
+                    head.hash,
+                    path,
+                    socket.gethostname(),
+                    self._table_name,
+                ],
             )
 
         self._riding_out(insert)
@@ -264,7 +287,8 @@ class BioStore:
         """What is known of each of these artists (ids in canonical form), in one query."""
 
         def ask(conn: psycopg.Connection) -> dict[str, Known]:
-            rows = conn.execute(self._known_sql, {"ledger": ledger, "ids": list(ids)})
+            asked = {"ledger": ledger, "ids": list(ids), "table": self._table_name}
+            rows = conn.execute(self._known_sql, asked)
             return {row[0]: Known(*row[1:]) for row in rows}
 
         return self._riding_out(ask)
@@ -307,15 +331,12 @@ class BioStore:
 
     def set_writing_anew(self, ledger: str, after: int | None, source: str | None) -> None:
         def update(conn: psycopg.Connection) -> None:
-            with conn.transaction():
-                conn.execute(
-                    "update artist_bio_gen.heads set again_after = %s, again_input = %s"
-                    " where ledger = %s",
-                    [after, source, ledger],
-                )
-                if after is not None:
-                    # Earlier failures must not keep an artist out of being written anew.
-                    conn.execute("delete from artist_bio_gen.failures where ledger = %s", [ledger])
+            conn.execute(
+                "update artist_bio_gen.heads set again_after = %(after)s, again_input = %(source)s,"
+                " again_at = case when %(after)s::bigint is not null then now() end"
+                " where ledger = %(ledger)s",
+                {"after": after, "source": source, "ledger": ledger},
+            )
 
         self._riding_out(update)
 
@@ -367,6 +388,7 @@ class BioStore:
         try:
             if self._conn is None or self._conn.closed:
                 self._conn = connect(self._conninfo)
+                _be_patient(self._conn)
             return work(self._conn)
         except psycopg.Error as exc:
             if self._conn is not None and self._conn.broken:
@@ -387,12 +409,25 @@ def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
     elif state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES:
         return _PassingError(text)
     elif state.startswith(_ROW_CLASSES):
-        constraint = exc.diag.constraint_name
-        return RowsRefusedError(text, duplicate=constraint == "one_bio_per_generation")
+        duplicate = exc.diag.constraint_name == "one_bio_per_generation"
+        return RowsRefusedError(
+            text, duplicate=duplicate, may_pass=state == UNIQUE_VIOLATION and not duplicate
+        )
     return ConfigError(f"{where}: {text} (SQLSTATE {state})")
 
 
-def _check_table(conn: psycopg.Connection, table: str) -> IdKind:
+def _be_patient(conn: psycopg.Connection) -> None:
+    """No wait inside of the server is for ever: a lock that somebody else holds, or a backend of
+    ours whose client has gone, shows as trouble that is told and can be stopped."""
+    conn.execute(
+        "set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '60s';"
+        " set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10;"
+        " set tcp_keepalives_count = 3"
+    )
+
+
+def _check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
+    """The kind of its ids, and its whole name, by which a ledger knows it."""
     rows = conn.execute(
         "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a"
         " where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped",
@@ -404,7 +439,25 @@ def _check_table(conn: psycopg.Connection, table: str) -> IdKind:
             f"table {table} has no column {lacking[0]!r} (it has: {', '.join(types) or 'none'});"
             " it needs id, name and bio. Name another with --table"
         )
-    return IdKind.of(types["id"], table=table, column="id")
+    name = conn.execute(
+        "select n.nspname || '.' || c.relname from pg_class c"
+        " join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
+        [table_identifier(table).as_string(conn)],
+    ).fetchone()
+    assert name is not None
+    return IdKind.of(types["id"], table=table, column="id"), str(name[0])
+
+
+def _head_for(conn: psycopg.Connection, ledger: str, table: str) -> Head | None:
+    row = conn.execute(
+        "select seq, hash, table_name from artist_bio_gen.heads where ledger = %s", [ledger]
+    ).fetchone()
+    if row is not None and row[2] != table:
+        raise ConfigError(
+            f"ledger {ledger} belongs to the table {row[2]}, not to {table}; give that one with"
+            " --table, or another ledger with --output"
+        )
+    return None if row is None else Head(ledger, row[0], row[1])
 
 
 def _head(conn: psycopg.Connection, ledger: str, *, for_update: bool = False) -> Head | None:

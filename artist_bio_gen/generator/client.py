@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
@@ -32,6 +33,7 @@ is not shut down: the tier for much plain text (OpenAI's deprecations page, Nove
 
 TransportName: TypeAlias = Literal["lean", "openai"]
 
+_NOT_FOUND = (403, 404, 405, 410)
 _ABOUT_MODELS_TIMEOUT = 30.0
 
 
@@ -147,12 +149,24 @@ def make_generate(
         begins = {"prompt": prompt.name, "version": prompt.version}
     path = PATHS[api]
 
+    served = threading.Event()
+
     def generate(artist: Artist, request_id: str) -> Bio:
         request, variables = body(artist)
         started = clock()
         reply = transport.post(path, request, {"X-Client-Request-Id": request_id}, timeout)
         latency_ms = (clock() - started) * 1000
-        answer = read_reply(reply, api, about=about, max_output_tokens=max_output_tokens, now=now())
+        try:
+            answer = read_reply(
+                reply, api, about=about, max_output_tokens=max_output_tokens, now=now()
+            )
+        except ConfigError as exc:
+            if served.is_set() and reply.status in _NOT_FOUND and load(reply.body) is None:
+                # Others went through, and it is not the API that says so: something before it
+                # (a firewall) does not like this artist's text. It must not stop every run.
+                raise Unusable(str(exc), kind="blocked", transient=True) from exc
+            raise
+        served.set()
         return Bio(
             text=answer.text,
             request={

@@ -9,7 +9,8 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,23 @@ def open_locked(calls: FileCalls, path: Path, flags: int) -> int | None:
         os.close(fd)
         raise
     return fd
+
+
+@contextmanager
+def held(calls: FileCalls, path: Path) -> Iterator[bool]:
+    """Holds the file at `path`, which is made for that and removed afterwards; gives False when
+    another process holds it."""
+    while True:
+        fd = open_locked(calls, path, os.O_RDWR | os.O_CREAT)
+        if fd is None or is_same_file(fd, path):
+            break
+        os.close(fd)  # removed by its holder between our opening and locking
+    try:
+        yield fd is not None
+    finally:
+        if fd is not None:
+            calls.unlink(str(path))
+            os.close(fd)
 
 
 def is_same_file(fd: int, path: Path) -> bool:

@@ -178,14 +178,19 @@ class Journal:
                 segment.needed_by += 1
 
     def _begin_segment(self) -> None:
-        self._number += 1
-        path = beside(self._ledger, f"journal.{self._run}.{self._number:06d}")
-        try:
-            fd = open_locked(self._files, path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL)
-        except OSError as exc:
-            raise self._break(path, "begun", exc) from exc
-        if fd is None:
-            raise LedgerFileError(f"{path}: is locked by another process")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+        while True:
+            self._number += 1
+            path = beside(self._ledger, f"journal.{self._run}.{self._number:06d}")
+            try:
+                fd = open_locked(self._files, path, flags)
+            except OSError as exc:
+                raise self._break(path, "begun", exc) from exc
+            if fd is not None and is_same_file(fd, path):
+                break
+            # Another process was quicker to lock it, and takes it for one that a dead run left.
+            if fd is not None:
+                os.close(fd)
         self._segments.append(_Segment(path, fd))
         try:
             sync_folder(self._files, path.parent)

@@ -8,6 +8,7 @@ lines with at most a torn tail, which `scan` finds and `cut` takes out into quar
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import time
 import uuid
@@ -19,9 +20,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 import orjson
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from artist_bio_gen.errors import ConfigError, LedgerError, LedgerFileError, UsageError
+from artist_bio_gen.errors import (
+    ConfigError,
+    LedgerError,
+    LedgerFileError,
+    StoppedError,
+    UsageError,
+)
 from artist_bio_gen.ledger.files import (
     MOUNTS,
     NETWORK_FILE_SYSTEMS,
@@ -29,6 +36,7 @@ from artist_bio_gen.ledger.files import (
     REAL,
     FileCalls,
     file_system_type,
+    held,
     is_same_file,
     sync_folder,
     write_all,
@@ -37,11 +45,13 @@ from artist_bio_gen.ledger.files import (
 from artist_bio_gen.ledger.line import Line, first_prev, follows, is_whole, seq_of
 from artist_bio_gen.values import Head
 
-LONGEST_LINE = 64 * 1024 * 1024
-"""Bytes; a longer one is damage. Bounds what a check holds in memory when a crash left a long
+LONGEST_LINE = 256 * 1024 * 1024
+"""Bytes; a longer one is damage: a row has up to 16 Mi characters, which may stand in the line
+twice, with up to six bytes each. Bounds what a check holds in memory when a crash left a long
 run of NUL bytes without a line feed."""
 
 _COPY_BLOCK = 1024 * 1024
+_FLOCK_AGAIN_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +87,41 @@ def require_local(path: Path, mounts: Path = MOUNTS) -> None:
         )
 
 
+@contextmanager
+def only_run(path: Path, source: str, *, files: FileCalls = REAL) -> Iterator[None]:
+    """Keeps a second run over the same input away from the ledger at `path`: both would buy the
+    same bios. UsageError when there is one. Runs over other inputs may go on side by side."""
+    name = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    with held(files, beside(path, f"run.{name}")) as alone:
+        if not alone:
+            raise UsageError(
+                f"{path}: another run is at work on it with the same input ({source}); wait for it"
+                " to end, or stop it"
+            )
+        yield
+
+
 class Ledger:
     """An open ledger. `head` and `size` are what this process knows of the file; they are true
-    while the lock is held and `catch_up` has been asked. One instance serves one thread at a
-    time: the committer's, and before and after it the runner's."""
+    while the lock is held and `catch_up` has been asked. `cancelled` ends a wait for the lock, with
+    StoppedError. One instance serves one thread at a time: the committer's, and before and after
+    it the runner's."""
 
-    def __init__(self, path: Path, ledger_id: str, fd: int, files: FileCalls) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ledger_id: str,
+        fd: int,
+        files: FileCalls,
+        cancelled: Callable[[], bool],
+    ) -> None:
         self.path = path
         self.id = ledger_id
         self.head = _empty(ledger_id)
         self.size = 0
         self._fd = fd
         self._files = files
+        self._cancelled = cancelled
         self._broken: str | None = None
         self._sidecar_path = beside(path, "lock")
         self._sidecar_fd = -1
@@ -98,7 +131,7 @@ class Ledger:
             self._sidecar_path,
             mode=PRIVATE,
             fallback_to_soft=False,
-            poll_interval=0.001,
+            poll_interval=0.002,
             on_acquired=self._note_sidecar,
         )
 
@@ -108,11 +141,13 @@ class Ledger:
         return first_prev(self.id)
 
     @classmethod
-    def create(cls, path: Path, *, files: FileCalls = REAL) -> Ledger:
+    def create(
+        cls, path: Path, *, files: FileCalls = REAL, cancelled: Callable[[], bool] = lambda: False
+    ) -> Ledger:
         """Makes a new, empty ledger. UsageError when something stands at `path` already."""
         if not path.parent.is_dir():
             raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
-        ledger = cls(path, str(uuid.uuid4()), -1, files)
+        ledger = cls(path, str(uuid.uuid4()), -1, files, cancelled)
         try:
             with ledger._holding_sidecar():
                 if os.path.lexists(path):
@@ -136,7 +171,9 @@ class Ledger:
         return ledger
 
     @classmethod
-    def open(cls, path: Path, *, files: FileCalls = REAL) -> Ledger:
+    def open(
+        cls, path: Path, *, files: FileCalls = REAL, cancelled: Callable[[], bool] = lambda: False
+    ) -> Ledger:
         """Opens a ledger that exists; nothing is checked yet but its id (see `scan`)."""
         try:
             fd = files.open(str(path), os.O_RDWR | os.O_APPEND, PRIVATE)
@@ -145,7 +182,7 @@ class Ledger:
         except OSError as exc:
             raise LedgerFileError(f"{path}: cannot be opened: {exc.strerror}") from exc
         try:
-            ledger = cls(path, _find_id(path) or "", fd, files)
+            ledger = cls(path, _find_id(path) or "", fd, files, cancelled)
             if not ledger.id:
                 ledger._take_id()
             return ledger
@@ -174,7 +211,7 @@ class Ledger:
         """Holds the ledger against every other process: the sidecar's lock, and the lock of the
         file itself, so that a deleted sidecar does not give two holders."""
         with self._holding_sidecar():
-            self._flock(fcntl.LOCK_EX)
+            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 if not is_same_file(self._fd, self.path):
                     raise LedgerError(
@@ -189,7 +226,9 @@ class Ledger:
     def _holding_sidecar(self) -> Iterator[None]:
         while True:
             try:
-                self._sidecar.acquire()
+                self._sidecar.acquire(cancel_check=self._cancelled)
+            except Timeout as exc:
+                raise StoppedError from exc
             except OSError as exc:
                 raise LedgerFileError(
                     f"{self._sidecar_path}: cannot be locked: {exc.strerror}"
@@ -204,7 +243,15 @@ class Ledger:
 
     def _flock(self, operation: int) -> None:
         try:
-            self._files.flock(self._fd, operation)
+            while True:
+                try:
+                    self._files.flock(self._fd, operation)
+                    return
+                except BlockingIOError:
+                    # Only where the sidecar was deleted: somebody else still has the file.
+                    if self._cancelled():
+                        raise StoppedError from None
+                    time.sleep(_FLOCK_AGAIN_S)
         except OSError as exc:
             raise LedgerFileError(f"{self.path}: cannot be locked: {exc.strerror}") from exc
 

@@ -19,14 +19,16 @@ from artist_bio_gen.errors import (
     LedgerFileError,
     LimitError,
     ModelError,
+    StoppedError,
     Unavailable,
     Unusable,
 )
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.processor.control import Control, StoppedError
+from artist_bio_gen.processor.control import Control
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Bio, Failed, Generate, Usage
 
+_AT_ONCE_S = 0.01
 _LONGEST_ID = 300  # characters of an artist's id in X-Client-Request-Id (the API's limit is 512)
 
 
@@ -53,14 +55,17 @@ class Caller:
         policy: RetryPolicy,
         control: Control,
         telemetry: Telemetry,
+        redact: Callable[[str], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`redact` takes secrets out of what a server said before it is kept."""
         self._generate = generate
         self._journal = journal
         self._run = run
         self._policy = policy
         self._control = control
         self._telemetry = telemetry
+        self._redact = redact
         self._clock = clock
         self._backoff = tenacity.wait_random_exponential(
             multiplier=policy.backoff, max=policy.longest_backoff
@@ -78,7 +83,7 @@ class Caller:
             except (Unavailable, CallFailed) as exc:
                 bio = self._call_again(exc, artist, worker, tries)
         except (Unavailable, CallFailed, Unusable) as exc:
-            failed = _failed(artist, exc, tries.billable)
+            failed = self._failed(artist, exc, tries.billable)
             self._keep(lambda: self._journal.failure(failed))
             return failed
         except (StoppedError, LimitError, ConfigError):
@@ -119,7 +124,6 @@ class Caller:
         self._control.wait_until_flowing()
         tries.calls += 1
         tries.billable += 1
-        tries.unanswered = False
         request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
         self._journal.intent(artist, tries.calls, request_id)
         self._telemetry.emit(
@@ -134,12 +138,13 @@ class Caller:
             return self._generate(artist, request_id)
         except Unavailable:
             tries.billable -= 1
-            if tries.first_wait is None:
-                tries.first_wait = self._clock()
+            self._begin_wait(tries)
             self._journal.answered(artist, tries.calls)
             raise
         except CallFailed as exc:
-            tries.unanswered = not exc.answered
+            tries.unanswered = tries.unanswered or not exc.answered
+            if exc.retry_after is not None:
+                self._begin_wait(tries)
             if exc.answered:
                 self._journal.answered(artist, tries.calls)
             raise
@@ -147,17 +152,25 @@ class Caller:
             self._journal.answered(artist, tries.calls)
             raise
 
+    def _begin_wait(self, tries: _Tries) -> None:
+        if tries.first_wait is None:
+            tries.first_wait = self._clock()
+
     def _wait(self, state: tenacity.RetryCallState) -> float:
         exc = _error_of(state)
         if exc.retry_after is None:
             return self._backoff(state)
         # Spread, or all workers that were sent away together come back together.
-        return exc.retry_after + tenacity.wait_random(0, 0.1 + exc.retry_after / 10)(state)
+        wait = exc.retry_after + tenacity.wait_random(0, 0.1 + exc.retry_after / 10)(state)
+        # A server that always says "at once" must not be asked in a loop.
+        return max(wait, self._backoff(state)) if exc.retry_after < _AT_ONCE_S else wait
 
     def _is_spent(self, state: tenacity.RetryCallState, tries: _Tries) -> bool:
-        if isinstance(_error_of(state), CallFailed):
-            return tries.billable >= self._policy.max_attempts
-        assert tries.first_wait is not None
+        exc = _error_of(state)
+        if isinstance(exc, CallFailed) and tries.billable >= self._policy.max_attempts:
+            return True
+        if tries.first_wait is None:  # it is we who chose to wait, and not for long
+            return False
         waited = self._clock() - tries.first_wait
         return waited + state.upcoming_sleep > self._policy.max_wait
 
@@ -173,13 +186,31 @@ class Caller:
             reason=str(exc),
         )
 
+    def _failed(
+        self, artist: Artist, exc: Unavailable | CallFailed | Unusable, attempts: int
+    ) -> Failed:
+        reason = self._redact(str(exc))
+        if not isinstance(exc, Unusable):
+            transient = isinstance(exc, Unavailable)
+            return Failed(artist, exc.kind, reason, attempts, transient=transient)
+        return Failed(
+            artist,
+            exc.kind,
+            reason,
+            attempts,
+            transient=exc.transient,
+            text=None if exc.text is None else self._redact(exc.text),
+            response_id=exc.response_id,
+            usage=Usage(**exc.usage) if exc.usage else None,
+        )
+
 
 @dataclass(slots=True)
 class _Tries:
     calls: int = 0
     billable: int = 0  # without those that the server turned away unread
     first_wait: float | None = None
-    unanswered: bool = False  # the last call that was made
+    unanswered: bool = False  # was a call left without an answer? It may have been billed
 
 
 def _error_of(state: tenacity.RetryCallState) -> Unavailable | CallFailed:
@@ -187,18 +218,3 @@ def _error_of(state: tenacity.RetryCallState) -> Unavailable | CallFailed:
     exc = state.outcome.exception()
     assert isinstance(exc, Unavailable | CallFailed)
     return exc
-
-
-def _failed(artist: Artist, exc: Unavailable | CallFailed | Unusable, attempts: int) -> Failed:
-    if isinstance(exc, Unusable):
-        return Failed(
-            artist,
-            exc.kind,
-            str(exc),
-            attempts,
-            transient=False,
-            text=exc.text,
-            response_id=exc.response_id,
-            usage=Usage(**exc.usage) if exc.usage else None,
-        )
-    return Failed(artist, exc.kind, str(exc), attempts, transient=isinstance(exc, Unavailable))

@@ -45,30 +45,35 @@ class Committer:
         self._reconcile = reconcile
         self._telemetry = telemetry
 
-    def commit(
-        self, group: Sequence[Draft | Failed | Rejected], run: str | None = None
-    ) -> list[Done | Failed | Rejected]:
+    def commit(self, group: Sequence[Draft | Failed | Rejected]) -> list[Done | Failed | Rejected]:
         """Makes the group final and tells what became of each. A row that the database refuses
-        is taken out of its group and becomes a failure; the others go through. `run` is the one
-        that met the failures, None for this one.
+        is taken out of its group and becomes a failure; the others go through.
 
         Raises LedgerFileError, LedgerError, LimitError or ConfigError: then nothing of what is
         not told is acknowledged, and the journal still holds it.
         """
-        run = run or self._run
+        with self._ledger.locked():
+            return self.commit_locked(group)
+
+    def commit_locked(
+        self, group: Sequence[Draft | Failed | Rejected], dead_run: str | None = None
+    ) -> list[Done | Failed | Rejected]:
+        """As `commit`, for who holds the ledger's lock. `dead_run` is the one that had met the
+        failures, None for this one."""
+        run = dead_run or self._run
         drafts = [item for item in group if isinstance(item, Draft)]
         failures = [item for item in group if isinstance(item, Failed)]
         rejected = [item for item in group if isinstance(item, Rejected)]
-        with self._ledger.locked():
-            if not self._ledger.catch_up():
-                self._reconcile()
-            done: list[Done] = []
-            if drafts:
-                refused = self._store_drafts(drafts, done)
-                failures += refused
-            if failures:
-                self._store.record(failures, ledger=self._ledger.id, run=run)
-            self._failed_file.append([*failures, *rejected], run)
+        if not self._ledger.catch_up():
+            self._reconcile()
+        done: list[Done] = []
+        if drafts:
+            failures += self._store_drafts(drafts, done)
+        # The file first: it alone holds the text that was paid for, and a line that stands there
+        # twice after a crash does no harm.
+        self._failed_file.append([*failures, *rejected], run)
+        if failures:
+            self._store.record(failures, ledger=self._ledger.id, run=run)
         for failed in failures:
             self._telemetry.emit(
                 "failed",
@@ -80,6 +85,7 @@ class Committer:
                 attempts=failed.attempts,
                 transient=failed.transient,
                 usage=None if failed.usage is None else asdict(failed.usage),
+                recovered=dead_run is not None,
             )
         for row in rejected:
             self._telemetry.emit("rejected", run=run, row=row.row, reason=row.reason)
@@ -91,9 +97,20 @@ class Committer:
             done += self._store_group(drafts)
         except RowsRefusedError as exc:
             if len(drafts) == 1:
-                return [_refused(drafts[0], exc)]
+                return self._store_lone(drafts[0], exc, done)
             half = len(drafts) // 2
             return self._store_drafts(drafts[:half], done) + self._store_drafts(drafts[half:], done)
+        return []
+
+    def _store_lone(self, draft: Draft, exc: RowsRefusedError, done: list[Done]) -> list[Failed]:
+        """Once more where it may be that somebody has just inserted the artist's row: then it is
+        there to be updated."""
+        if not exc.may_pass:
+            return [_refused(draft, exc)]
+        try:
+            done += self._store_group([draft])
+        except RowsRefusedError as again:
+            return [_refused(draft, again)]
         return []
 
     def _store_group(self, drafts: Sequence[Draft]) -> list[Done]:

@@ -6,11 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from artist_bio_gen.errors import ArtistBioGenError
-
-
-class StoppedError(Exception):
-    """Raised out of a wait because the run is to end."""
+from artist_bio_gen.errors import ArtistBioGenError, StoppedError
 
 
 class Control:
@@ -20,7 +16,9 @@ class Control:
     let a thread call it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stopped_at = 0.0
         self._lock = threading.Lock()  # guards reason, error, the callbacks and the pauses
         self._stopped = threading.Event()
         self._flowing = threading.Event()
@@ -34,12 +32,17 @@ class Control:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
+    def stopped_longer_than(self, seconds: float) -> bool:
+        """For waits that are part of finishing what is under way."""
+        return self.stopped and self._clock() - self._stopped_at > seconds
+
     def stop(self, reason: str, error: ArtistBioGenError | None = None) -> None:
         """Asks the run to end: no new artist is taken, calls in flight are finished."""
         with self._lock:
             if self.reason is not None:
                 return
             self.reason, self.error = reason, error
+            self._stopped_at = self._clock()
             callbacks = list(self._callbacks)
             self._stopped.set()
             self._flowing.set()

@@ -17,12 +17,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError
+from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError, StoppedError
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.processor.caller import Caller
 from artist_bio_gen.processor.committer import Committer
-from artist_bio_gen.processor.control import Control, StoppedError, after
+from artist_bio_gen.processor.control import Control, after
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped, SkipReason
 
@@ -114,18 +114,20 @@ class Processor:
         return all_back
 
     def _feed(self, rows: Iterable[Artist | Failed | Rejected | Skipped]) -> None:
-        for row in rows:
-            if self._control.stopped:
-                break
-            if isinstance(row, Skipped):
-                self._skipped.add(row)
-                continue
-            self._window.acquire()
-            if isinstance(row, Artist):
-                self._todo.put(row)
-            else:
-                self._arrived.put(row)
-        self._skipped.tell()
+        try:
+            for row in rows:
+                if self._control.stopped:
+                    break
+                if isinstance(row, Skipped):
+                    self._skipped.add(row)
+                    continue
+                self._window.acquire()
+                if isinstance(row, Artist):
+                    self._todo.put(row)
+                else:
+                    self._arrived.put(row)
+        finally:
+            self._skipped.tell()
 
     def _wait_for(self, workers: list[threading.Thread], grace: float) -> bool:
         ended = threading.Event()
@@ -173,6 +175,9 @@ class Processor:
             except LedgerFileError as exc:
                 # What has arrived is still committed if that is possible; then the run ends.
                 self._control.stop("error", exc)
+            except Exception as exc:  # noqa: BLE001
+                # The edge of a thread, as above; what has arrived must still be handed on.
+                self._control.stop("error", _unforeseen(exc))
             for item in group:
                 self._synced.put(item)
         self._synced.put(None)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from artist_bio_gen.errors import InputError
+from artist_bio_gen.errors import InputError, StoppedError
 from artist_bio_gen.sources.delimited import SAMPLE, DelimitedStream
 from artist_bio_gen.values import BadRow, Column, Row
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
 STDIN = "-"
+
+_LOOK_MS = 200
 
 READABLE = "CSV files, and CSV on the standard input as '-'"
 """What can be read, for messages."""
@@ -74,6 +80,26 @@ class RowStream(Protocol):
     def close(self) -> None: ...
 
 
+class _Patient(io.FileIO):
+    """A file whose reader can be called off while it waits for a pipe."""
+
+    def __init__(
+        self, file: str | int, cancelled: Callable[[], bool], *, closefd: bool = True
+    ) -> None:
+        super().__init__(file, closefd=closefd)
+        self._cancelled = cancelled
+        self._poll = None
+        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
+            self._poll = select.poll()
+            self._poll.register(self.fileno(), select.POLLIN)
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        while self._poll is not None and not self._poll.poll(_LOOK_MS):
+            if self._cancelled():
+                raise StoppedError
+        return super().readinto(buffer)
+
+
 def open_source(
     path: str,
     *,
@@ -81,19 +107,21 @@ def open_source(
     header: bool = True,
     comment: str = "#",
     delimiter: str = ",",
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> RowStream:
     """Open the artists at `path`; '-' is the standard input.
 
     `encoding` None means UTF-8, with or without a byte order mark. Without `header` the
     columns are called "1", "2", …. Lines that begin with `comment` are passed over; "" means
-    that there are none. Raises `InputError` when nothing can be read, `UsageError` when an
+    that there are none. A pipe on which nothing comes is waited for until `cancelled`, then
+    StoppedError is raised. Raises `InputError` when nothing can be read, `UsageError` when an
     argument cannot be used.
     """
     if "://" in path or PurePath(path).suffix.lower() in _OTHER_SUFFIXES:
         raise InputError(f"{path} cannot be read; what can be read: {READABLE}")
     name = "standard input" if path == STDIN else path
     try:
-        raw = io.FileIO(0, closefd=False) if path == STDIN else io.FileIO(path)
+        raw = _Patient(0, cancelled, closefd=False) if path == STDIN else _Patient(path, cancelled)
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise InputError(f"{name} cannot be opened: {getattr(exc, 'strerror', exc)}") from exc
     file = io.BufferedReader(raw, SAMPLE)

@@ -146,6 +146,8 @@ class Counters:
             self._tick()
 
     def _on_failed(self, fields: Mapping[str, Any]) -> None:
+        if fields.get("recovered"):
+            return  # met by an earlier run, and now noted; this run may try again
         self._failed += 1
         self._add_tokens(fields)
         self._tick()

@@ -74,7 +74,7 @@ def write(folder: Path, database_url: str, rows: int) -> None:
         )
         with ledger.locked():
             recover()
-        take_over(ledger, store, committer.commit, telemetry)
+            take_over(ledger, store, committer.commit_locked, telemetry)
         with Journal(path, run, segment_bytes=20_000) as journal:
             under_way: set[str] = set()
             processor = Processor(

@@ -115,7 +115,9 @@ class Start:
             self.ledger.append(sealed(self.drafts(numbers), self.ledger.head))
 
     def take_over(self) -> object:
-        return take_over(self.ledger, self.store, self.committer.commit, self.telemetry)
+        with self.ledger.locked():
+            commit = self.committer.commit_locked
+            return take_over(self.ledger, self.store, commit, self.telemetry)
 
 
 Begin = Callable[..., Start]

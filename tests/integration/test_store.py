@@ -469,7 +469,9 @@ def test_writing_anew_is_remembered_until_it_is_finished(store: BioStore) -> Non
     assert store.writing_anew(LEDGER) is None
     store.set_writing_anew(LEDGER, 0, "artists.csv")
     assert store.writing_anew(LEDGER) == (0, "artists.csv")
-    assert store.known(LEDGER, ["1"])["1"].failed_run is None
+    known = store.known(LEDGER, ["1"])["1"]
+    assert known.failed_run == RUN
+    assert known.failed_before_again
     store.set_writing_anew(LEDGER, None, None)
     assert store.writing_anew(LEDGER) is None
 
