@@ -37,6 +37,7 @@ from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.ledger import Ledger, only_run, require_local
 from artist_bio_gen.masking import redact
+from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import choose_columns, parse
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.committer import Committer
@@ -101,6 +102,7 @@ def run(
     Raises ArtistBioGenError for what is wrong before the first row; later the result tells.
     """
     run_id = str(uuid.uuid4())
+    keep_flat()
     _check(settings)
     try:
         return _run(settings, run_id, counters, telemetry, say, control, attended=attended)

@@ -355,3 +355,53 @@ def test_what_should_be_known_of_a_model(answer: Reply, says: str) -> None:
 )
 def test_server_that_tells_nothing_of_a_model_is_no_error(answer: Reply | Exception) -> None:
     assert check_model(Canned([answer]), "m", today=TODAY) is None
+
+
+# What stands before the API
+
+PAGE = b"<html>Attention Required!</html>"
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 410])
+def test_one_artist_whom_a_firewall_turns_away_stops_no_run(status: int) -> None:
+    transport = Canned([ok(RESPONSE), Reply(status, {}, PAGE), ok(RESPONSE)])
+    generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
+    generate(ARTIST, "1")
+    with pytest.raises(Unusable, match=str(status)) as caught:
+        generate(ARTIST, "2")
+    assert (caught.value.kind, caught.value.transient) == ("blocked", True)
+    assert generate(ARTIST, "3").text == "Nina sang."
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 410])
+@pytest.mark.parametrize(
+    "before", [[], [ok({"error": {}}, status=500)], [Reply(200, {}, PAGE)]], ids=str
+)
+def test_a_page_in_place_of_the_api_stops_the_run_while_no_call_has_gone_through(
+    status: int, before: list[Reply | Exception]
+) -> None:
+    transport = Canned([*before, Reply(status, {}, PAGE)])
+    generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
+    for _ in before:
+        with pytest.raises((CallFailed, Unusable)):
+            generate(ARTIST, "1")
+    with pytest.raises(ConfigError, match=str(status)):
+        generate(ARTIST, "2")
+
+
+@pytest.mark.parametrize(("status", "says"), [(401, "OPENAI_API_KEY"), (403, "m"), (404, "m")])
+def test_what_the_api_itself_says_stops_the_run_at_any_time(status: int, says: str) -> None:
+    refusal = ok({"error": {"message": "no"}}, status=status)
+    transport = Canned([ok(RESPONSE), refusal])
+    generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
+    generate(ARTIST, "1")
+    with pytest.raises(ConfigError, match=says):
+        generate(ARTIST, "2")
+
+
+def test_a_key_that_is_refused_stops_the_run_whoever_says_so() -> None:
+    transport = Canned([ok(RESPONSE), Reply(401, {}, PAGE)])
+    generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
+    generate(ARTIST, "1")
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        generate(ARTIST, "2")

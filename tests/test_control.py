@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from artist_bio_gen.errors import LimitError
-from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.errors import LimitError, StoppedError
 from artist_bio_gen.processor.control import Control, after
 
 
@@ -90,6 +89,19 @@ def test_calls_wait_while_the_run_is_paused() -> None:
     assert ended == ["went on"] * 3
 
 
+def test_each_pause_wants_its_own_end() -> None:
+    """The committer's database and that of the look-ups go away and come back by themselves."""
+    control, ended = Control(), []
+    control.pause()
+    control.pause()
+    control.resume()
+    thread = in_thread(control.wait_until_flowing, ended)
+    assert ended == []
+    control.resume()
+    thread.join()
+    assert ended == ["went on"]
+
+
 def test_a_stop_ends_a_pause() -> None:
     control, ended = Control(), []
     control.pause()
@@ -128,6 +140,17 @@ def test_a_pause_at_the_moment_of_the_stop_holds_nobody() -> None:
         thread = in_thread(control.wait_until_flowing, ended)
         thread.join()
         assert ended == ["stopped"]
+
+
+def test_how_long_ago_the_run_was_stopped() -> None:
+    now = [100.0]
+    control = Control(clock=lambda: now[0])
+    assert not control.stopped_longer_than(0.0)
+    control.stop("signal")
+    now[0] = 105.0
+    control.stop("again")
+    assert control.stopped_longer_than(4.0)
+    assert not control.stopped_longer_than(5.0)
 
 
 def test_what_is_left_of_a_time_never_falls_below_nothing() -> None:

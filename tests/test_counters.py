@@ -166,3 +166,20 @@ def test_no_event_is_lost_among_threads(story: Story) -> None:
     for thread in threads:
         thread.join()
     assert (story.now.done, story.now.input_tokens) == (4000, 400_000)
+
+
+def test_a_failure_from_a_journal_was_met_by_an_earlier_run(story: Story) -> None:
+    story.emit("failed", kind="overloaded", usage=USAGE, recovered=True)
+    assert (story.now.failed, story.now.seen, story.now.input_tokens) == (0, 0, 0)
+    story.emit("failed", kind="overloaded", usage=USAGE, recovered=False)
+    assert (story.now.failed, story.now.seen, story.now.input_tokens) == (1, 1, 100)
+
+
+def test_two_pauses_are_over_when_both_are(story: Story) -> None:
+    """The committer's database and that of the look-ups go away and come back by themselves."""
+    story.emit("paused", reason="the committer's")
+    story.emit("paused", reason="the look-ups'")
+    story.emit("flowing", reason="it is back")
+    assert story.now.paused is not None
+    story.emit("flowing", reason="it is back")
+    assert story.now.paused is None

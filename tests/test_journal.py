@@ -18,6 +18,7 @@ import pytest
 
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
+from artist_bio_gen.ledger.files import REAL, open_locked
 from artist_bio_gen.ledger.journal import Intent, Journal, Reply, orphans
 from artist_bio_gen.values import Failed, Rejected, Usage
 from tests.builders import RUN, artist, bio, failed, lines_of
@@ -216,6 +217,28 @@ def test_nothing_goes_before_it_was_synced(ledger: Path) -> None:
         assert len(files_of(ledger)) == 2
 
 
+def test_what_comes_and_is_settled_during_a_sync_is_synced_by_the_next(ledger: Path) -> None:
+    synced: list[int] = []
+
+    def while_syncing(fd: int) -> None:
+        synced.append(fd)
+        if bought and len(synced) == 1:
+            buy(journal, 2)
+            buy(journal, 3)
+            journal.settle(["1", "2"])
+        os.fsync(fd)
+
+    bought = False
+    journal = Journal(ledger, RUN, files=replace(REAL, fsync=while_syncing), segment_bytes=1)
+    with journal:
+        buy(journal, 1)
+        bought = True
+        synced.clear()  # those of the folder
+        journal.sync()
+        journal.sync()
+    assert [entry.artist.id for entry in entries_of(ledger) if isinstance(entry, Reply)] == ["3"]
+
+
 def test_a_sync_covers_all_files_that_were_written_since_the_last(ledger: Path) -> None:
     files = FaultyFiles()
     with Journal(ledger, RUN, files=files.calls, segment_bytes=1) as journal:
@@ -293,6 +316,17 @@ def test_an_owner_that_ends_while_its_journal_is_looked_at(ledger: Path) -> None
         files.calls.flock(fd, operation)
 
     assert list(orphans(ledger, files=replace(files.calls, flock=end_first))) == []
+
+
+def test_an_owner_that_is_giving_up_its_files_one_by_one_still_lives(ledger: Path) -> None:
+    with Journal(ledger, RUN, segment_bytes=1) as journal:
+        buy(journal, 1)
+    first, second = (ledger.parent / name for name in files_of(ledger))
+    held = open_locked(REAL, second, os.O_RDWR)
+    assert held is not None
+    assert list(orphans(ledger)) == []
+    os.close(held)
+    assert [orphan.paths for orphan in orphans(ledger)] == [[first, second]]
 
 
 def test_a_file_that_goes_while_the_folder_is_read(ledger: Path) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from artist_bio_gen.errors import LedgerError, LedgerFileError, UsageError
+from artist_bio_gen.errors import LedgerError, LedgerFileError, StoppedError, UsageError
 from artist_bio_gen.ledger.files import FileCalls
-from artist_bio_gen.ledger.ledger import Ledger, beside
+from artist_bio_gen.ledger.ledger import Ledger, beside, only_run
 from artist_bio_gen.ledger.line import first_prev
 from artist_bio_gen.values import Head
 from tests.builders import a_draft, ends_of_lines, lines_of, make_ledger, next_lines, sealed
@@ -530,6 +530,60 @@ def test_a_sidecar_that_cannot_be_made_is_told(path: Path) -> None:
         told = r"out\.jsonl\.lock: cannot be locked"
         with pytest.raises(LedgerFileError, match=told), ledger.locked():
             pytest.fail("it is not locked")
+
+
+@pytest.mark.parametrize("lose_sidecar", [False, True])
+def test_a_wait_for_the_lock_can_be_given_up(path: Path, lose_sidecar: bool) -> None:
+    given_up = threading.Event()
+    holds, let_go = threading.Event(), threading.Event()
+    with make_ledger(path, 0) as ledger, Ledger.open(path, cancelled=given_up.is_set) as other:
+
+        def hold() -> None:
+            with ledger.locked():
+                holds.set()
+                let_go.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        holds.wait()
+        if lose_sidecar:
+            beside(path, "lock").unlink()
+        given_up.set()
+        with pytest.raises(StoppedError), other.locked():
+            pytest.fail("it is locked")
+        let_go.set()
+        holder.join()
+        given_up.clear()
+        with other.locked():
+            assert other.catch_up()
+
+
+def test_one_run_at_a_time_over_one_input(path: Path) -> None:
+    with only_run(path, "/data/a.csv"):
+        with (
+            pytest.raises(UsageError, match=r"another run .* same input \(/data/a\.csv\)"),
+            only_run(path, "/data/a.csv"),
+        ):
+            pytest.fail("there are two")
+        with only_run(path, "/data/b.csv"), only_run(path.with_name("other"), "/data/a.csv"):
+            pass
+    with only_run(path, "/data/a.csv"):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_run_that_was_killed_keeps_nobody_away(path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from artist_bio_gen.ledger.ledger import only_run;"
+        "run = only_run(Path(sys.argv[1]), 'a.csv'); run.__enter__();"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
+    assert len(list(path.parent.iterdir())) == 1
+    with only_run(path, "a.csv"):
+        pass
+    assert list(path.parent.iterdir()) == []
 
 
 # ---- failing file calls -----------------------------------------------------------------------

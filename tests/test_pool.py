@@ -6,6 +6,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,12 @@ from artist_bio_gen.errors import (
     InputError,
     LedgerFileError,
     LimitError,
+    StoppedError,
     Unusable,
 )
 from artist_bio_gen.ledger.journal import SEGMENT_BYTES, Intent, Journal, Reply, orphans
 from artist_bio_gen.ledger.line import Draft
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
-from artist_bio_gen.errors import StoppedError
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import LARGEST_GROUP, Processor
 from artist_bio_gen.telemetry import Telemetry
@@ -68,10 +69,11 @@ class Bench:
         workers: int = 4,
         max_consecutive_failures: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
+        journal: type[Journal] = Journal,
     ) -> None:
         self.ledger = folder / "out.jsonl"
         self.files = FaultyFiles()
-        self.journal = Journal(
+        self.journal = journal(
             self.ledger, RUN, files=self.files.calls, segment_bytes=segment_bytes
         )
         self.control = Control()
@@ -142,7 +144,7 @@ Make = Callable[..., Bench]
 def bench(tmp_path: Path) -> Iterator[Make]:
     made: list[Bench] = []
 
-    def make(generate: Callable[[Artist, str], Bio], **settings: int) -> Bench:
+    def make(generate: Callable[[Artist, str], Bio], **settings: Any) -> Bench:
         made.append(Bench(tmp_path, generate, **settings))
         return made[-1]
 
@@ -451,22 +453,36 @@ def test_an_error_nobody_foresaw_in_a_call_ends_the_run(bench: Make) -> None:
 def test_an_error_of_the_committer_ends_the_run_and_loses_nothing(
     bench: Make, error: Exception
 ) -> None:
-    made = bench(write, workers=2)
+    calls, called = 0, threading.Condition()
 
-    def fail(group: Sequence[Item]) -> None:
-        if made.ending.items:
+    def generate(artist: Artist, request_id: str) -> Bio:
+        nonlocal calls
+        with called:
+            calls += 1
+            called.notify()
+        return write(artist, request_id)
+
+    made = bench(generate, workers=2)
+    groups = 0
+
+    def fail_at_the_second(group: Sequence[Item]) -> None:
+        nonlocal groups
+        groups += 1
+        if groups == 2:
+            enough = len(made.ending.items) + len(group) + 1
+            with called:
+                assert called.wait_for(lambda: calls >= enough, IN_TIME)
             raise error
 
-    made.ending.before = fail
+    made.ending.before = fail_at_the_second
     made.run(artists(100_000))
     told = made.control.error
     assert told is not None
     assert error in (told, told.__cause__)
-    final = made.ending.ids()
-    assert len(made.ending.groups) == 1  # nothing is tried behind a group that failed
-    called = [each["artist_id"] for each in made.heard.fields("calling")]
+    assert groups == 2  # nothing is tried behind a group that failed
+    asked = [each["artist_id"] for each in made.heard.fields("calling")]
     bought = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}
-    assert set(called) == bought | set(final)
+    assert set(asked) == bought | set(made.ending.ids())
 
 
 def test_a_stop_while_the_committer_waits_for_the_database(bench: Make) -> None:
@@ -579,3 +595,52 @@ def test_failures_between_bios_are_not_in_a_row(bench: Make) -> None:
     made.ending.before = hold_first
     made.run(artists(200))
     assert (made.control.reason, len(made.ending.items)) == (None, 200)
+
+
+# ---- what nobody foresaw ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "in closing"), KeyError("fd")])
+@pytest.mark.parametrize("method", ["sync", "settle"])
+def test_an_error_nobody_foresaw_behind_the_workers_ends_the_run(
+    bench: Make, method: str, error: Exception
+) -> None:
+    class Broken(Journal):
+        """Fails in a way that its own errors do not cover."""
+
+        def sync(self) -> None:
+            super().sync()
+            if method == "sync":
+                raise error
+
+        def settle(self, artist_ids: list[str]) -> None:
+            # Before anything is settled, so that what was called for can be looked for below.
+            if method == "settle":
+                raise error
+
+    made = bench(write, journal=Broken)
+    made.run(artists(100_000))
+    assert made.control.error is not None
+    assert made.control.error.__cause__ is error
+    called = {each["artist_id"] for each in made.heard.fields("calling")}
+    assert 0 < len(called) < 100_000
+    kept = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}
+    assert kept == called
+    if method == "sync":  # what has arrived is still handed on
+        assert set(made.ending.ids()) == called
+
+
+@pytest.mark.parametrize("error", [InputError("cut"), StoppedError(), ZeroDivisionError()])
+def test_what_was_skipped_before_the_source_broke_is_told(
+    bench: Make, error: BaseException
+) -> None:
+    made = bench(write)
+
+    def rows() -> Iterator[Skipped]:
+        yield from (Skipped(each, "done") for each in artists(900))
+        yield from (Skipped(each, "elsewhere") for each in artists(50))
+        raise error
+
+    made.run(rows())
+    told = {each["reason"]: each["count"] for each in made.heard.fields("skipped")}
+    assert told == {"done": 900, "elsewhere": 50}

@@ -113,8 +113,9 @@ def summary(result: RunResult, now: Snapshot) -> str:
     """What a run came to, a line for each thing; the ledger's head is the proof to keep. A dry
     run has its messages only."""
     lines = [*result.messages]
+    go_on = [] if result.resume_command is None else [f"go on    {result.resume_command}"]
     if result.ledger is None:
-        return "\n".join(lines)
+        return "\n".join([*lines, *go_on])
     counts = [f"{result.done:,} done", f"{result.failed:,} failed"]
     counts.append(f"{result.rejected:,} rejected")
     why = ", ".join(f"{count:,} {SKIPPED[reason]}" for reason, count in result.skipped.items())
@@ -132,6 +133,4 @@ def summary(result: RunResult, now: Snapshot) -> str:
     lines.append(f"head     line {result.head_seq:,}, {result.head_hash}")
     if result.failures is not None:
         lines.append(f"failures {result.failures}")
-    if result.resume_command is not None:
-        lines.append(f"go on    {result.resume_command}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *go_on])

@@ -13,8 +13,8 @@ RECORD_FAILURE = """
     values (%s, %s, %s, %s, %s, %s, %s, %s)
     on conflict (ledger, artist_id) do update set
         artist_name = excluded.artist_name, run = excluded.run, kind = excluded.kind,
-        reason = excluded.reason, attempts = excluded.attempts
-            + case when failures.run = excluded.run then 0 else failures.attempts end,
+        reason = excluded.reason, attempts = failures.attempts
+            + case when failures.run = excluded.run then 0 else excluded.attempts end,
         transient = excluded.transient, failed_at = now()
 """
 

@@ -234,27 +234,32 @@ class Orphan:
     _held: ExitStack = field(default_factory=ExitStack)
 
     def entries(self) -> Iterator[Intent | Reply | Failed]:
-        """Failures and replies in the order of arrival, then the calls that were in flight when
-        the run died. Damaged entries were never acknowledged and are passed over."""
-        in_flight: dict[str, Intent] = {}
+        """Failures and replies in the order of arrival, then for each artist the last call that
+        got no answer: it was in flight when the run died, or broke off before. Damaged entries
+        were never acknowledged and are passed over."""
+        unanswered: dict[str, dict[int, Intent]] = {}  # by artist and attempt
         for path in self.paths:
             for entry in _read(path):
                 kind = entry["is"]
                 if kind == "intent":
                     del entry["is"]
                     intent = Intent(**entry)
-                    in_flight[intent.artist_id] = intent
+                    unanswered.setdefault(intent.artist_id, {})[intent.attempt] = intent
                 elif kind == "answered":
-                    in_flight.pop(entry["artist_id"], None)
+                    calls = unanswered.get(entry["artist_id"], {})
+                    calls.pop(entry["attempt"], None)
+                    if not calls:
+                        unanswered.pop(entry["artist_id"], None)
                 elif kind == "reply":
                     artist = Artist(**entry["artist"])
-                    in_flight.pop(artist.id, None)
+                    unanswered.pop(artist.id, None)
                     yield Reply(self.run, artist, _bio(entry["bio"]))
                 else:
                     failed = _failed(entry["failed"])
-                    in_flight.pop(failed.artist.id, None)
+                    unanswered.pop(failed.artist.id, None)
                     yield failed
-        yield from in_flight.values()
+        for calls in unanswered.values():
+            yield calls[max(calls)]
 
     def remove(self) -> None:
         for path in self.paths:

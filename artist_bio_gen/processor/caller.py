@@ -74,8 +74,8 @@ class Caller:
     def buy(self, artist: Artist, worker: int) -> Bio | Failed:
         """The bio, or why there is none; both are in the journal. StoppedError when the run ends
         before the call was made or between two attempts; LimitError and ConfigError when no
-        call of this run can succeed. After these the journal keeps the artist only if the last
-        call got no answer, so that it may have been billed: the next start names it."""
+        call of this run can succeed. After these the journal keeps the artist only if a call
+        got no answer, so that it may have been billed: the next start names it."""
         tries = _Tries()
         try:
             try:

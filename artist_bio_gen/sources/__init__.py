@@ -86,7 +86,7 @@ class _Patient(io.FileIO):
     def __init__(
         self, file: str | int, cancelled: Callable[[], bool], *, closefd: bool = True
     ) -> None:
-        super().__init__(file, closefd=closefd)
+        super().__init__(file, closefd=closefd, opener=_open_at_once)
         self._cancelled = cancelled
         self._poll = None
         if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
@@ -98,6 +98,13 @@ class _Patient(io.FileIO):
             if self._cancelled():
                 raise StoppedError
         return super().readinto(buffer)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A named pipe to which nobody writes yet would be waited for in here, beyond all calling off.
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(fd, True)
+    return fd
 
 
 def open_source(

@@ -75,6 +75,7 @@ class Counters:
         self._durations_ms: deque[float] = deque(maxlen=RECENT_CALLS)
         self._by_second: deque[list[int]] = deque(maxlen=WINDOW_S + 1)  # [second, rows]
         self._total: int | None = None
+        self._pauses = 0  # those of the committer's database and of the look-ups are told apart
         self._paused: str | None = None
         self._count: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "started": self._on_started,
@@ -162,10 +163,13 @@ class Counters:
         self._changed_prompt += fields.get("changed_prompt", 0)
 
     def _on_paused(self, fields: Mapping[str, Any]) -> None:
+        self._pauses += 1
         self._paused = fields["reason"]
 
     def _on_flowing(self, fields: Mapping[str, Any]) -> None:
-        self._paused = None
+        self._pauses -= 1
+        if self._pauses == 0:
+            self._paused = None
 
     def _add_tokens(self, fields: Mapping[str, Any]) -> None:
         usage = fields.get("usage") or {}

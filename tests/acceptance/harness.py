@@ -263,6 +263,12 @@ def read_books(job: Job, *, generations: bool = False) -> Books:
     return Books(bios, database_bios(job))
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a file that may be written to just now, or end in a torn one; its last bytes
+    without a line feed are left out."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
 def chain(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a ledger, each checked: its own hash, its number, its link to the one before."""
     prev = None

@@ -362,8 +362,8 @@ def test_no_secret_gets_into_a_file_the_screen_or_the_database_and_all_files_are
         job.env = {**job.env, "DATABASE_URL": f"postgresql://u:{ENCODED}@[/x"}
         said.append(job.finish()[1])
         looked_at.update(check_files(job))
-    kinds = {re.sub(r"(quarantine|journal)\..*", r"\1", name) for name in looked_at}
-    beside = ("failed.jsonl", "head", "journal", "lock", "log", "quarantine")
+    kinds = {re.sub(r"(quarantine|journal|run)\..*", r"\1", name) for name in looked_at}
+    beside = ("failed.jsonl", "head", "journal", "lock", "log", "quarantine", "run")
     assert kinds == {"out.jsonl", *(f"out.jsonl.{kind}" for kind in beside)}
     for text in said:
         assert not any(secret in text for secret in (KEY, PASSWORD, ENCODED)), text

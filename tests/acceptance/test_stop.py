@@ -16,13 +16,13 @@ import pytest
 from tests.acceptance.harness import (
     Job,
     Running,
-    chain,
     events,
     journals,
     no_leftovers,
     read_books,
     size_of,
     wait_for,
+    whole_lines,
     write_artists,
 )
 from tests.fakes.api import FakeApi
@@ -116,7 +116,7 @@ def test_a_call_that_outlasts_the_grace_is_named_at_the_next_start(
     with FakeApi(schedule="ok*5, hang", keep=0) as api:
         job = a_job(tmp_path, database_url, api, 20, "--workers", "4", "--max-attempts", attempts)
         with Running(job, "--grace", "1") as run:
-            run.wait_until(lambda: sum(1 for _ in chain_so_far(job)) == 19)
+            run.wait_until(lambda: len(whole_lines(job.ledger)) == 19)
             run.signal(signal.SIGTERM)
             assert run.ended(1 + AT_ONCE_S) == 130
             assert "calls in flight were left after 1 s" in run.said
@@ -132,10 +132,6 @@ def test_a_call_that_outlasts_the_grace_is_named_at_the_next_start(
         assert api.counts().seen_by_artist[hung] == 2
     assert [event["artist_id"] for event in events(job.log, "in_flight")] == [hung]
     assert len(read_books(job).ledger) == 20
-
-
-def chain_so_far(job: Job) -> list[object]:
-    return list(chain(job.ledger)) if size_of(job.ledger) else []
 
 
 def test_a_stop_does_not_wait_as_long_as_a_busy_server_asks(

@@ -210,10 +210,10 @@ def test_another_database_is_refused_and_a_new_one_is_filled_only_when_agreed(
         job = a_job(tmp_path, database_url, api)
         assert job.finish()[0] == 0
         whole = job.ledger.read_bytes()
-        wrong = replace(job, database_url=another_url, agreed=("--migrate",))
+        wrong = replace(job, database_url=another_url)
         assert wrong.tell("migrate")[0] == 0
-        check_refused(wrong, api, "the database does not know this ledger", "--database-url")
-        wrong.agreed = ("--yes",)
+        check_refused(wrong, api, "the database does not know this ledger", "--restore")
+        wrong.options = ("--restore",)
         check_mended(wrong, api, whole, f"{ROWS} bios put back that only the ledger had")
 
 

@@ -14,7 +14,6 @@ from tests.acceptance.harness import (
     Job,
     Running,
     chain,
-    failures,
     named_in_flight,
     no_leftovers,
     query,
@@ -86,30 +85,25 @@ class LinesOf:
         return self._job.ledger.read_bytes().count(self._mark)
 
 
-def test_the_same_input_twice_at_once_stands_in_the_ledger_once(
+def test_a_second_run_over_the_same_input_is_sent_away_while_the_first_lives(
     database_url: str, tmp_path: Path
 ) -> None:
-    with FakeApi(latency="uniform:0.005:0.03", keep=0) as api:
-        one = Job(tmp_path, database_url, api.base_url, an_input(tmp_path / "one.csv", "a", 400))
-        one.options = ("--workers", str(WORKERS), "--max-consecutive-failures", "0")
+    rows = 30
+    with FakeApi(schedule="ok*5, hang", keep=0) as api:
+        one = Job(tmp_path, database_url, api.base_url, an_input(tmp_path / "one.csv", "a", rows))
         with Running(one) as first:
-            first.wait_until(lambda: size_of(one.ledger) > 0)
-            with Running(one) as second:
-                codes = [first.ended(), second.ended()]
-                said = first.said + second.said
+            first.wait_until(lambda: api.counts().answered == rows - 1)
+            code, said = one.finish()
+            assert code == 2, said
+            assert "another run is at work on it with the same input" in said
+            assert api.counts().calls == rows
+            first.kill()
         with no_leftovers(one):
-            code, last = one.finish()
-        counts = api.counts()
-    assert code == 0, last
-    books = read_books(one)
-    assert books.agree
-    assert len(books.ledger) == 400
-    twice = {artist for artist, calls in counts.answered_by_artist.items() if calls > 1}
-    told = {line["artist_id"] for line in failures(one)}
-    assert twice == told, "what was bought twice was not reported"
-    assert {line["kind"] for line in failures(one)} <= {"duplicate"}
-    assert set(codes) <= {0, 4}, said
-    print(f"{len(twice)} of 400 artists were bought twice, each reported")
+            code, said = one.finish()
+        assert code == 0, said
+        assert api.counts().calls == rows + 1
+    assert read_books(one).agree
+    assert len(read_books(one).ledger) == rows
 
 
 def test_of_two_that_begin_a_ledger_at_once_one_does_and_the_other_is_told_to_resume(

@@ -77,7 +77,7 @@ def sit(url: str, path: Path) -> Iterator[Sit]:
         opened = (
             Ledger.open(path, files=files) if path.exists() else Ledger.create(path, files=files)
         )
-        given = {"table": "artists", "sleep": lambda seconds: None} | settings
+        given = {"table": "artists", "sleep": lambda seconds: None, "max_wait": 20.0} | settings
         desks.append(Desk(opened, BioStore(address, **given), files=files))  # type: ignore[arg-type]
         with opened.locked():
             reconcile(opened, desks[-1].store)

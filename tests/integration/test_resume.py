@@ -62,7 +62,7 @@ class Start:
     """A process at its start: the ledger is open, nothing is reconciled yet."""
 
     def __init__(self, path: Path, url: str, files: FileCalls = REAL, **settings: object) -> None:
-        given = {"table": "artists", "sleep": lambda seconds: None} | settings
+        given = {"table": "artists", "sleep": lambda seconds: None, "max_wait": 20.0} | settings
         self.ledger = (
             Ledger.open(path, files=files) if path.exists() else Ledger.create(path, files=files)
         )

@@ -465,15 +465,28 @@ def test_runs_are_noted(store: BioStore, admin: psycopg.Connection) -> None:
 
 
 def test_writing_anew_is_remembered_until_it_is_finished(store: BioStore) -> None:
+    """Failures from before it count no more, those from then on do."""
     store.record([Failed(artist(1), "refused", "no", 1, False)], ledger=LEDGER, run=RUN)
     assert store.writing_anew(LEDGER) is None
+    assert not store.known(LEDGER, ["1"])["1"].failed_before_again
     store.set_writing_anew(LEDGER, 0, "artists.csv")
     assert store.writing_anew(LEDGER) == (0, "artists.csv")
-    known = store.known(LEDGER, ["1"])["1"]
-    assert known.failed_run == RUN
-    assert known.failed_before_again
+    store.record([Failed(artist(2), "refused", "no", 1, False)], ledger=LEDGER, run=RUN)
+    known = store.known(LEDGER, ["1", "2"])
+    assert [known[n].failed_before_again for n in "12"] == [True, False]
     store.set_writing_anew(LEDGER, None, None)
     assert store.writing_anew(LEDGER) is None
+    assert not store.known(LEDGER, ["1"])["1"].failed_before_again
+
+
+def test_a_ledger_belongs_to_one_table(
+    store: BioStore, admin: psycopg.Connection, open_store: Open
+) -> None:
+    admin.execute("create table others (id text, name text, bio text)")
+    other = open_store(table="others")
+    with pytest.raises(ConfigError, match=r"belongs to the table public\.artists"):
+        other.head(LEDGER)
+    assert open_store(table="public.artists").head(LEDGER) == EMPTY
 
 
 # ---- riding out -------------------------------------------------------------------------------
