@@ -248,7 +248,7 @@ class Settings:
     prompt_version: str | None = option(None, TEXT, MODEL,
         "Version of the stored prompt.", otherwise="the server's current one")
     model: str | None = option(None, TEXT, MODEL,
-        "Name of the model at the API.", otherwise="needed for OpenAI's")
+        "Name of the model at the API.", otherwise="asked of the server")
     api: Api = option("auto", choice("auto", "responses", "chat"), MODEL,
         "Kind of call; auto: Responses at OpenAI's own address, else chat.")
     base_url: str | None = option(None, ADDRESS, MODEL,
@@ -297,8 +297,7 @@ class Settings:
         "Agree to the embedded Postgres and the local model where no other is given; "
         "needed without a terminal.")
     yes: bool = option(False, SWITCH, LOCAL,
-        "Agree to what would be asked: the local parts, making tables, filling a new database "
-        "from the ledger.")
+        "Agree to what would be asked: the local parts, making tables.")
     data_dir: Path | None = option(None, FILE, LOCAL,
         "Folder of the embedded Postgres and the model's files.", otherwise="the user's own")
     local_model: str | None = option(None, Kind("NAME|FILE", "a name or a path", str), LOCAL,

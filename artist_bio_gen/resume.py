@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
-from artist_bio_gen.ledger.ledger import Ledger
+from artist_bio_gen.ledger.ledger import Ledger, noted_seq
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped, path_text
@@ -95,6 +95,13 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
     quarantine = str(ledger.cut()) if scan.size < scan.file_size else None
     appended = _append_missing(ledger, store) if there.seq > scan.head.seq else 0
     put_back = _put_back(ledger, store, there) if there.seq < scan.head.seq else 0
+    if (noted := noted_seq(path)) > ledger.head.seq:
+        raise LedgerError(
+            f"{path}: its head tells of {noted} lines, but file and database go no further than"
+            f" line {ledger.head.seq}: both are older copies, or this is another database. Bring"
+            f" back the newest of them; or, if these lines are to be given up, remove"
+            f" {path.name}.head"
+        )
     ledger.save_head()
     return Reconciled(ledger.head.seq, quarantine, appended, put_back)
 

@@ -35,7 +35,7 @@ from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.ledger import Ledger, only_run, require_local
+from artist_bio_gen.ledger.ledger import Ledger, noted_seq, only_run, require_local
 from artist_bio_gen.masking import redact
 from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import choose_columns, parse
@@ -60,7 +60,8 @@ SHOWN_REJECTED = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What a run came to. Counts are of this run alone; tokens are those of its calls, failed
+    """What a run came to. Counts are of this run alone; `recovered` are replies of earlier runs,
+    taken from their journals; tokens are those of its calls, failed
     ones too where the API told. `head_seq` and `head_hash` are the ledger's last line (0 and
     the first `prev` for an empty ledger); `ledger` is None after a dry run.
 
@@ -74,6 +75,7 @@ class RunResult:
     done: int = 0
     failed: int = 0
     rejected: int = 0
+    recovered: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
@@ -258,7 +260,7 @@ def _begin(
         taken = take_over(ledger, store, books.committer.commit_locked, telemetry)
     telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
     for sentence in (*found.report(), *taken.report()):
-        say(sentence)
+        telemetry.emit("notice", run=run_id, text=sentence)
     source = _source(settings)
     return Rules(
         run=run_id,
@@ -316,6 +318,12 @@ def _open_ledger(settings: Settings, say: Callable[[str], None], control: Contro
 
     if settings.resume and settings.output.exists():
         return Ledger.open(settings.output, cancelled=cancelled)
+    if settings.resume and (noted := noted_seq(settings.output)):
+        say(
+            f"{settings.output} is gone; its head is there and tells of {noted:,} lines, which are"
+            " brought back from the database"
+        )
+        return Ledger.reopen(settings.output, cancelled=cancelled)
     if settings.resume:
         say(f"{settings.output}: no ledger is there yet; a new one is begun")
     return Ledger.create(
@@ -487,6 +495,7 @@ def _result(
         done=now.done,
         failed=now.failed,
         rejected=now.rejected,
+        recovered=now.recovered,
         skipped=dict(now.skipped),
         input_tokens=now.input_tokens,
         output_tokens=now.output_tokens,

@@ -392,7 +392,7 @@ def test_a_paused_run_makes_no_call(bench: Make) -> None:
 # ---- what a server asks for and what it repeats -----------------------------------------------
 
 
-@pytest.mark.parametrize("max_attempts", [3, 1_000_000])
+@pytest.mark.parametrize("max_attempts", [3, 10_000])
 def test_a_failed_call_is_not_made_again_later_than_max_wait(
     bench: Make, max_attempts: int
 ) -> None:
@@ -404,7 +404,7 @@ def test_a_failed_call_is_not_made_again_later_than_max_wait(
 
 
 def test_waits_that_a_server_asks_for_with_its_errors_end_with_max_wait(bench: Make) -> None:
-    made = bench(failing(retry_after=30.0), max_wait=100.0, max_attempts=1_000_000)
+    made = bench(failing(retry_after=30.0), max_wait=100.0, max_attempts=10_000)
     made.buy()
     assert 60.0 <= sum(made.control.slept) <= 100.0
 
@@ -414,7 +414,7 @@ def test_waits_that_a_server_asks_for_with_its_errors_end_with_max_wait(bench: M
 def test_a_server_that_says_at_once_is_not_asked_in_a_loop(
     bench: Make, error: Callable[..., Exception], retry_after: float
 ) -> None:
-    made = bench(error(retry_after=retry_after), max_wait=600.0, max_attempts=1_000_000)
+    made = bench(error(retry_after=retry_after), max_wait=600.0, max_attempts=10_000)
     made.buy()
     assert len(made.model.calls) < 1_000
     assert 300.0 <= made.control.now <= 600.0

@@ -74,10 +74,11 @@ def test_tokens_are_summed_and_unknown_ones_are_left_out(story: Story) -> None:
     assert (story.now.input_tokens, story.now.output_tokens) == (300, 60)
 
 
-def test_a_reply_from_a_journal_is_done_but_was_paid_for_by_an_earlier_run(story: Story) -> None:
+def test_a_reply_from_a_journal_was_paid_for_by_an_earlier_run(story: Story) -> None:
+    """This run will meet its artist in the input, and find it done."""
     story.write(worker=None)
     now = story.now
-    assert (now.done, now.input_tokens, now.p50_ms) == (1, 0, None)
+    assert (now.recovered, now.done, now.input_tokens, now.p50_ms) == (1, 0, 0, None)
 
 
 def test_the_recent_rate_forgets_and_the_overall_rate_does_not(story: Story) -> None:

@@ -94,13 +94,20 @@ def test_create_in_a_folder_that_is_missing(path: Path) -> None:
         Ledger.create(path / "deeper" / "out.jsonl")
 
 
-def test_a_new_ledger_beside_the_head_of_a_deleted_one_has_an_id_of_its_own(path: Path) -> None:
+def test_a_deleted_ledger_is_not_begun_anew_beside_its_head(path: Path) -> None:
     with make_ledger(path, 1) as old:
         old.save_head()
+    head = saved_head(path)
     path.unlink()
-    with Ledger.create(path) as new:
-        assert new.id != old.id
-    assert saved_head(path) == {"ledger": new.id, "seq": 0, "hash": new.first_prev, "size": 0}
+    with pytest.raises(
+        UsageError, match=r"is gone, but out\.jsonl\.head tells of 1 lines: --resume"
+    ):
+        Ledger.create(path)
+    assert saved_head(path) == head
+    assert not path.exists()
+    with Ledger.reopen(path) as again:
+        assert again.id == old.id
+        assert again.scan().head.seq == 0
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE, errno.ENOSPC])

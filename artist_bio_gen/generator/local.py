@@ -44,7 +44,7 @@ SLOT_TOKENS = 2048
 START_TIMEOUT = 300.0
 
 _RUNTIME = "xllamacpp"
-_INSTALL = "pip install 'artist-bio-gen[embedded]'"
+_INSTALL = "pip install '.[embedded]'"
 _STDERR_LINES = 12
 _ERRORS_ONLY = 1
 """llama.cpp's verbosity; at its default it tells each request."""

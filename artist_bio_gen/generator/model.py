@@ -135,7 +135,7 @@ def _remote(
         name=model or "the server's own",
         workers=workers,
         fingerprint=fingerprint(model, call.prompt, call.parameters),
-        chosen=f"model {model or 'of the prompt'} at {address}",
+        chosen=f"model {model or 'chosen at the start, or by the prompt,'} at {address}",
         show=_shown(call, address, model),
         open=opened,
     )

@@ -75,6 +75,14 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
+def noted_seq(path: Path) -> int:
+    """The number of the last line that the head beside the ledger tells of; 0 without one."""
+    try:
+        return int(orjson.loads(beside(path, "head").read_bytes())["seq"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
 def require_local(path: Path, mounts: Path = MOUNTS) -> None:
     """Raises ConfigError when `path` lies on a network file system, where neither locks nor
     fsync can be relied on."""
@@ -152,6 +160,12 @@ class Ledger:
             with ledger._holding_sidecar():
                 if os.path.lexists(path):
                     raise FileExistsError
+                if lines := noted_seq(path):
+                    raise UsageError(
+                        f"{path} is gone, but {beside(path, 'head').name} tells of {lines} lines:"
+                        " --resume brings them back from the database; or name another file with"
+                        " --output"
+                    )
                 # First the head: whoever finds the file finds its id as well.
                 ledger.save_head()
                 ledger._fd = files.open(
@@ -169,6 +183,20 @@ class Ledger:
             ledger.close()
             raise
         return ledger
+
+    @classmethod
+    def reopen(
+        cls, path: Path, *, files: FileCalls = REAL, cancelled: Callable[[], bool] = lambda: False
+    ) -> Ledger:
+        """A ledger whose file was deleted and whose head is there: an empty file with its id, to
+        be filled from the database."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            os.close(files.open(str(path), flags, PRIVATE))
+            sync_folder(files, path.parent)
+        except OSError as exc:
+            raise LedgerFileError(f"{path}: cannot be created: {exc.strerror}") from exc
+        return cls.open(path, files=files, cancelled=cancelled)
 
     @classmethod
     def open(

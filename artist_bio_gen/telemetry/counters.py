@@ -31,6 +31,7 @@ class Snapshot:
     done: int
     failed: int
     rejected: int
+    recovered: int
     skipped: Mapping[str, int]
     changed_input: int
     changed_prompt: int
@@ -67,7 +68,7 @@ class Counters:
         self._lock = threading.Lock()  # guards all that follows; held for a few additions
         self._began = clock()
         self._first_call: float | None = None
-        self._done = self._failed = self._rejected = 0
+        self._done = self._failed = self._rejected = self._recovered = 0
         self._skipped: dict[str, int] = {}
         self._changed_input = self._changed_prompt = 0
         self._calls = self._retries = 0
@@ -108,6 +109,7 @@ class Counters:
                 done=self._done,
                 failed=self._failed,
                 rejected=self._rejected,
+                recovered=self._recovered,
                 skipped=MappingProxyType(dict(self._skipped)),
                 changed_input=self._changed_input,
                 changed_prompt=self._changed_prompt,
@@ -142,9 +144,11 @@ class Counters:
         self._durations_ms.append(fields["duration_ms"])
 
     def _on_appended(self, fields: Mapping[str, Any]) -> None:
+        if fields.get("worker") is None:
+            self._recovered += 1  # bought by an earlier run; this run will find it done
+            return
         self._done += 1
-        if fields.get("worker") is not None:
-            self._tick()
+        self._tick()
 
     def _on_failed(self, fields: Mapping[str, Any]) -> None:
         if fields.get("recovered"):

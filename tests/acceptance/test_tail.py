@@ -291,3 +291,41 @@ def test_a_ledger_that_is_taken_away_while_nothing_is_written_is_told_as_well(
             assert run.ended() == 5, run.said
         assert "deleted or replaced by another file while it was in use" in run.said
         assert api.counts().calls == ROWS
+
+
+def test_a_deleted_ledger_is_brought_back_from_the_database(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api)
+        assert job.finish()[0] == 0
+        whole = job.ledger.read_bytes()
+        job.ledger.unlink()
+        code, said = job.finish()
+        assert code == 2, said
+        assert f"tells of {ROWS} lines: --resume" in said
+        assert not job.ledger.exists()
+        code, said = job.finish("--resume")
+        assert code == 0, said
+        assert f"tells of {ROWS} lines, which are brought back" in said
+        assert job.ledger.read_bytes() == whole
+        assert api.counts().calls == ROWS
+
+
+def test_older_copies_of_both_are_found_by_the_head_beside_the_ledger(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api)
+        assert job.finish()[0] == 0
+        whole = job.ledger.read_bytes()
+        last = line_starts(whole)[-1]
+        job.ledger.write_bytes(whole[:last])
+        with psycopg.connect(database_url) as connection:
+            connection.execute("delete from artist_bio_gen.commits where seq = %s", [ROWS])
+            connection.execute(
+                "update artist_bio_gen.heads set seq = c.seq, hash = c.hash"
+                " from artist_bio_gen.commits c where c.seq = %s",
+                [ROWS - 1],
+            )
+        check_refused(job, api, f"its head tells of {ROWS} lines", "both are older copies")

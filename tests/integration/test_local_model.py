@@ -43,7 +43,7 @@ with LocalModel(Path(sys.argv[1]), slots=1, say=lambda line: None) as local:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     if importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("needs: pip install 'artist-bio-gen[embedded]'")
+        pytest.skip("needs: pip install '.[embedded]'")
     if state(MODEL, folder) == "missing":
         pytest.skip(f"needs: {MODEL.install_command}")
     return find_weights(MODEL.name, folder, print)

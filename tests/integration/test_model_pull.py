@@ -22,7 +22,7 @@ from artist_bio_gen.generator.catalogue import named, state
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("huggingface_hub") is None,
-    reason="needs: pip install 'artist-bio-gen[hub]'",
+    reason="needs: pip install '.[hub]'",
 )
 
 REPO, FILE = "maker/Tiny-GGUF", "tiny.gguf"

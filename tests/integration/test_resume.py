@@ -795,17 +795,25 @@ def test_an_id_repeated_after_it_failed_in_this_run(start: Start) -> None:
     assert list(left(start, [artist(1)])) == [Skipped(artist(1), "repeated")]
 
 
-def test_an_id_is_looked_up_after_it_is_noted_as_under_way(start: Start) -> None:
-    """Whoever settles it between the two is seen by the look-up."""
+@pytest.mark.parametrize("settled", ["before the look-up", "after the look-up"])
+def test_an_id_that_is_settled_while_it_is_asked_for(start: Start, settled: str) -> None:
+    """It is found among those under way or by the look-up, whichever way the two cross."""
     under_way: set[str] = {"1"}
     drafts = [draft(artist(1), bio(), ledger=start.ledger.id, run=THIS_RUN)]
 
-    def settled_meanwhile(ids: Sequence[str]) -> dict[str, Known]:
+    def settle() -> None:
         start.committer.commit(drafts)
         under_way.difference_update({"1"})
-        return start.known(ids)
 
-    outcomes = list(left(start, [artist(1)], under_way=under_way, known=settled_meanwhile))
+    def known(ids: Sequence[str]) -> dict[str, Known]:
+        if settled == "before the look-up":
+            settle()
+        found = start.known(ids)
+        if settled == "after the look-up":
+            settle()
+        return found
+
+    outcomes = list(left(start, [artist(1)], under_way=under_way, known=known))
     assert outcomes == [Skipped(artist(1), "repeated")]
 
 
