@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,9 +117,12 @@ def open_locked(calls: FileCalls, path: Path, flags: int) -> int | None:
 @contextmanager
 def held(calls: FileCalls, path: Path) -> Iterator[bool]:
     """Holds the file at `path`, which is made for that and removed afterwards; gives False when
-    another process holds it."""
+    another process holds it. LedgerFileError when it cannot be made."""
     while True:
-        fd = open_locked(calls, path, os.O_RDWR | os.O_CREAT)
+        try:
+            fd = open_locked(calls, path, os.O_RDWR | os.O_CREAT)
+        except OSError as exc:
+            raise LedgerFileError(f"{path}: cannot be made: {exc.strerror}") from exc
         if fd is None or is_same_file(fd, path):
             break
         os.close(fd)  # removed by its holder between our opening and locking
@@ -127,7 +130,8 @@ def held(calls: FileCalls, path: Path) -> Iterator[bool]:
         yield fd is not None
     finally:
         if fd is not None:
-            calls.unlink(str(path))
+            with suppress(OSError):  # left over, it holds nobody up
+                calls.unlink(str(path))
             os.close(fd)
 
 

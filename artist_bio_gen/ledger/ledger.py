@@ -163,8 +163,8 @@ class Ledger:
                 if lines := noted_seq(path):
                     raise UsageError(
                         f"{path} is gone, but {beside(path, 'head').name} tells of {lines} lines:"
-                        " --resume brings them back from the database; or name another file with"
-                        " --output"
+                        " --resume brings them back from the database. To begin anew, remove that"
+                        " file too, or name another with --output"
                     )
                 # First the head: whoever finds the file finds its id as well.
                 ledger.save_head()
