@@ -12,6 +12,7 @@ from tests.acceptance.harness import (
     failures,
     journals,
     no_leftovers,
+    query,
     read_books,
     size_of,
     write_rows,
@@ -133,3 +134,24 @@ def test_a_wave_is_not_over_before_its_transient_failures_were_taken_again(
         assert api.counts().calls == calls
     assert generations(job) == {f"a{number}": 2 for number in range(5)}
     assert read_books(job, generations=True).agree
+
+
+def test_failures_of_an_unfinished_wave_are_not_asked_for_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api, "a", 4)
+        finish(job)
+        api.script(schedule="refuse*2, hang*100")
+        with Running(job, "--again") as wave:
+            wave.wait_until(lambda: noted_failures(job) == 2)
+            wave.kill()
+        api.script(schedule="")
+        calls = api.counts().calls
+        said = finish(job, code=4)
+        assert "2 done, 0 failed, 0 rejected, 2 skipped (2 failed before)" in said
+        assert api.counts().calls == calls + 2
+
+
+def noted_failures(job: Job) -> int:
+    return int(query(job, "select count(*) from artist_bio_gen.failures")[0][0])
