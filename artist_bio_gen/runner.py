@@ -35,7 +35,7 @@ from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.ledger import Ledger, noted_seq, only_run, require_local
+from artist_bio_gen.ledger.ledger import Ledger, noted_seq, only_run, real, require_local
 from artist_bio_gen.masking import redact
 from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import choose_columns, parse
@@ -282,7 +282,7 @@ def _check(settings: Settings) -> None:
     if settings.dry_run:
         return
     if not settings.allow_network_filesystem:
-        require_local(settings.output)
+        require_local(real(settings.output))
     there = settings.output.exists()
     if there and not settings.resume:
         raise UsageError(
@@ -313,22 +313,23 @@ def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
 
 
 def _open_ledger(settings: Settings, say: Callable[[str], None], control: Control) -> Ledger:
+    path = real(settings.output)
+
     def cancelled() -> bool:
         return control.stopped_longer_than(settings.grace)
 
-    if settings.resume and settings.output.exists():
-        return Ledger.open(settings.output, cancelled=cancelled)
-    if settings.resume and (noted := noted_seq(settings.output)):
+    if settings.resume and path.exists():
+        return Ledger.open(path, cancelled=cancelled)
+    if settings.resume and (noted := noted_seq(path)):
         say(
-            f"{settings.output} is gone; its head is there and tells of {noted:,} lines, which are"
+            f"{path} is gone; its head is there and tells of {noted:,} lines, which are"
             " brought back from the database"
         )
-        return Ledger.reopen(settings.output, cancelled=cancelled)
+        return Ledger.reopen(path, cancelled=cancelled)
     if settings.resume:
-        say(f"{settings.output}: no ledger is there yet; a new one is begun")
-    return Ledger.create(
-        settings.output, cancelled=cancelled
-    )  # refuses one that another process has begun meanwhile
+        say(f"{path}: no ledger is there yet; a new one is begun")
+    # Refuses one that another process has begun meanwhile.
+    return Ledger.create(path, cancelled=cancelled)
 
 
 def _open_store(

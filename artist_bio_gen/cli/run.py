@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -103,9 +104,15 @@ def run_job(settings: Settings, *, run: Run) -> int:
             control=control,
             attended=sys.stderr.isatty(),
         )
-    click.echo(printable(redact(summary(result, counters.snapshot()), secrets)))
-    if result.error is not None:
-        click.echo(f"error: {printable(redact(result.error, secrets))}", err=True)
+    try:
+        click.echo(printable(redact(summary(result, counters.snapshot()), secrets)))
+        if result.error is not None:
+            click.echo(f"error: {printable(redact(result.error, secrets))}", err=True)
+    except BrokenPipeError:
+        # Nobody reads any more. What was done keeps its exit code, also where Python flushes.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
     return result.exit_code
 
 

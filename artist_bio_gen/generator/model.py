@@ -13,6 +13,7 @@ import orjson
 
 from artist_bio_gen.errors import ConfigError
 from artist_bio_gen.generator import client
+from artist_bio_gen.generator.address import Address
 from artist_bio_gen.generator.api import PATHS, Api, StoredPrompt
 from artist_bio_gen.generator.client import (
     DEFAULT_BASE_URL,
@@ -106,6 +107,7 @@ def _remote(
     may_ask: bool,
 ) -> Model:
     address = base_url or DEFAULT_BASE_URL
+    Address.parse(address)  # so that a wrong one is told before anything is written
 
     def connect() -> Transport:
         return open_transport(

@@ -70,6 +70,12 @@ def _empty(ledger_id: str) -> Head:
     return Head(ledger_id, 0, first_prev(ledger_id))
 
 
+def real(path: Path) -> Path:
+    """Where a ledger behind a link lies. Its lock and its journals lie there too: otherwise a
+    start by another name would not find the replies that were paid for."""
+    return path.resolve() if path.is_symlink() else path
+
+
 def beside(path: Path, suffix: str) -> Path:
     """`out.jsonl` and `lock` make `out.jsonl.lock`."""
     return path.with_name(f"{path.name}.{suffix}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from dataclasses import replace
@@ -117,6 +118,8 @@ def test_a_dry_run_needs_neither_database_nor_server(tmp_path: Path) -> None:
         ((), {"ARTIST_BIO_GEN_WORKERS": "many"}, 3, "workers = 'many'"),
         ((), {"ARTIST_BIO_GEN_WROKERS": "4"}, 3, "did you mean ARTIST_BIO_GEN_WORKERS?"),
         ((), {"OPENAI_BASE_URL": "localhost"}, 3, "base_url = 'localhost'"),
+        ((), {"OPENAI_BASE_URL": "http://[::1"}, 3, "'http://[::1': Invalid IPv6 URL"),
+        ((), {"OPENAI_BASE_URL": "http://u:p@h/v1"}, 3, "a user name, a query or a fragment"),
         (("--table", "a.b.c"), {}, 3, "--table a.b.c: give a table's name, or schema.table"),
         (("--table", ".b"), {}, 3, "--table .b: give a table's name, or schema.table"),
         (("--table", "nowhere.b"), {}, 3, "--table nowhere.b: schema"),
@@ -292,6 +295,20 @@ def test_each_shape_of_the_api_by_each_transport(
     for line in chain(job.ledger):
         assert line["usage"]["output_tokens"] > 0
         assert line["finish_reason"] == ("completed" if "responses" in target else "stop")
+
+
+def test_a_run_whose_output_nobody_reads_goes_on_and_keeps_its_exit_code(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api.base_url)
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = job.start(stdout=writer, stderr=writer)
+        os.close(writer)
+        assert process.wait() == 0
+    assert read_books(job).agree
+    assert len(read_books(job).ledger) == 8
 
 
 # ---- settings and secrets ----------------------------------------------------------------------

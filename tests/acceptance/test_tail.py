@@ -329,3 +329,27 @@ def test_older_copies_of_both_are_found_by_the_head_beside_the_ledger(
                 [ROWS - 1],
             )
         check_refused(job, api, f"its head tells of {ROWS} lines", "both are older copies")
+
+
+def test_what_was_paid_for_is_found_by_whatever_name_the_ledger_is_called(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The database is held fast meanwhile, so that replies wait in the journal."""
+    rows = 60
+    with FakeApi(latency="0.02", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, rows)
+        (tmp_path / "link").mkdir()
+        link = replace(job, folder=tmp_path / "link", options=("--resume", "--workers", "4"))
+        link.ledger.symlink_to(job.ledger)
+        with Running(link, words=link.words()) as run, psycopg.connect(database_url) as holder:
+            run.wait_until(lambda: size_of(job.ledger) > 0)
+            holder.execute("lock table artist_bio_gen.heads in exclusive mode")
+            run.wait_until(lambda: api.counts().answered == rows)
+            run.kill()
+        with no_leftovers(job):
+            code, said = job.finish()
+        assert code == 0, said
+        counts = api.counts()
+    twice = sum(calls - 1 for calls in counts.answered_by_artist.values())
+    assert twice == len(events(job.log, "in_flight")) <= 4
+    assert read_books(job).agree

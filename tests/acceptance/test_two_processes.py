@@ -23,7 +23,7 @@ from tests.acceptance.harness import (
 )
 from tests.fakes.api import FakeApi
 
-ROWS = 600
+ROWS = 350
 WORKERS = 8
 KILLS = 3
 
@@ -39,8 +39,9 @@ def test_two_inputs_go_into_one_ledger_though_one_process_is_killed_again_and_ag
     moments = random.Random(int(os.environ.get("TEST_SEED", "20261122")))
     with FakeApi(latency="uniform:0.02:0.06", keep=0) as api:
         one = Job(tmp_path, database_url, api.base_url, an_input(tmp_path / "one.csv", "a"))
-        one.options = ("--workers", str(WORKERS))
+        one.options = ("--workers", "2")  # slow enough to see all the others come and go
         two = replace(one, input=an_input(tmp_path / "two.csv", "b"))
+        two.options = ("--workers", str(WORKERS))
         with Running(one) as steady:
             steady.wait_until(lambda: size_of(one.ledger) > 0)
             for _ in range(KILLS):
