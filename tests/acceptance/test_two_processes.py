@@ -23,7 +23,7 @@ from tests.acceptance.harness import (
 )
 from tests.fakes.api import FakeApi
 
-ROWS = 350
+ROWS = 250
 WORKERS = 8
 KILLS = 3
 
