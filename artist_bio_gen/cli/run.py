@@ -127,8 +127,6 @@ def summary(result: RunResult, now: Snapshot) -> str:
     counts.append(f"{result.rejected:,} rejected")
     why = ", ".join(f"{count:,} {SKIPPED[reason]}" for reason, count in result.skipped.items())
     counts.append(f"{sum(result.skipped.values()):,} skipped{f' ({why})' if why else ''}")
-    if result.recovered:
-        counts.append(f"{result.recovered:,} more from the journal")
     lines.append(f"rows     {', '.join(counts)}")
     lines.append(f"tokens   {result.input_tokens:,} in, {result.output_tokens:,} out")
     pace = [duration(result.seconds)]
