@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from artist_bio_gen.errors import LimitError, StoppedError
-from artist_bio_gen.processor.control import Control, after
+from artist_bio_gen.processor.control import Control
 
 
 def test_a_run_goes_on_until_it_is_stopped() -> None:
@@ -151,13 +151,3 @@ def test_how_long_ago_the_run_was_stopped() -> None:
     control.stop("again")
     assert control.stopped_longer_than(4.0)
     assert not control.stopped_longer_than(5.0)
-
-
-def test_what_is_left_of_a_time_never_falls_below_nothing() -> None:
-    now = [100.0]
-    left = after(5.0, clock=lambda: now[0])
-    assert left() == 5.0
-    now[0] = 103.0
-    assert left() == 2.0
-    now[0] = 200.0
-    assert left() == 0.0

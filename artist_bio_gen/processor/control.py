@@ -80,9 +80,3 @@ class Control:
         self._flowing.wait()
         if self.stopped:
             raise StoppedError
-
-
-def after(seconds: float, clock: Callable[[], float] = time.monotonic) -> Callable[[], float]:
-    """How much is left of `seconds`, from now on; never below 0."""
-    end = clock() + seconds
-    return lambda: max(0.0, end - clock())

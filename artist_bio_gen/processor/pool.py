@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError, StoppedError
@@ -22,13 +24,17 @@ from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.processor.caller import Caller
 from artist_bio_gen.processor.committer import Committer
-from artist_bio_gen.processor.control import Control, after
+from artist_bio_gen.processor.control import Control
+from artist_bio_gen.processor.crew import Crew
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped, SkipReason
 
 LARGEST_GROUP = 256
 """Rows of one transaction: enough to make its cost small, few enough that a poison row is found
 quickly and other processes get their turn at the lock."""
+
+_ARTISTS_OF_A_THREAD = 128
+"""After so many a worker's thread is replaced: seldom enough to cost nothing."""
 
 _TELL_SKIPPED_EVERY = 1000
 
@@ -85,16 +91,12 @@ class Processor:
         final. After a stop, calls in flight are waited for `grace` seconds; False when some were
         left (the journal names them to the next start)."""
         self._control.when_stopped(self._window.release)  # wakes a feeder that waits
-        workers = [
-            threading.Thread(
-                target=self._work, args=(number,), name=f"worker-{number}", daemon=True
-            )
-            for number in range(1, self._workers + 1)
-        ]
+        crew = Crew(self._workers, self._work, self._control)
         syncer = threading.Thread(target=self._sync, name="syncer", daemon=True)
         committer = threading.Thread(target=self._commit, name="committer", daemon=True)
-        for thread in (*workers, syncer, committer):
-            thread.start()
+        syncer.start()
+        committer.start()
+        crew.start()
         try:
             self._feed(rows)
         except StoppedError:
@@ -105,9 +107,9 @@ class Processor:
             self._control.stop("error")
             raise
         finally:
-            for _ in workers:
+            for _ in range(self._workers):
                 self._todo.put(None)
-            all_back = self._wait_for(workers, grace)
+            all_back = crew.wait(grace)
             self._arrived.put(None)
             syncer.join()
             committer.join()
@@ -129,24 +131,12 @@ class Processor:
         finally:
             self._skipped.tell()
 
-    def _wait_for(self, workers: list[threading.Thread], grace: float) -> bool:
-        ended = threading.Event()
-        self._control.when_stopped(ended.set)
-
-        def watch() -> None:
-            for thread in workers:
-                thread.join()
-            ended.set()
-
-        threading.Thread(target=watch, name="watcher", daemon=True).start()
-        ended.wait()
-        left = after(grace)
-        for thread in workers:
-            thread.join(left())
-        return not any(thread.is_alive() for thread in workers)
-
-    def _work(self, number: int) -> None:
-        while (artist := self._todo.get()) is not None:
+    def _work(self, number: int) -> bool:
+        """Some artists, one after another; False when there are no more."""
+        for _ in range(_ARTISTS_OF_A_THREAD):
+            artist = self._todo.get()
+            if artist is None:
+                return False
             if self._control.stopped:
                 continue  # left for the next run; the queue is emptied
             try:
@@ -156,10 +146,10 @@ class Processor:
                 pass  # left for the next run
             except ArtistBioGenError as exc:
                 self._control.stop("error", exc)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 # The edge of a thread: an error nobody foresaw must end the run, not one worker.
                 self._control.stop("error", _unforeseen(exc))
-                raise
+        return True
 
     def _as_arrived(self, artist: Artist, bought: Bio | Failed, number: int) -> _Arrived:
         if isinstance(bought, Failed):
@@ -293,6 +283,10 @@ def _take(source: queue.SimpleQueue[_Arrived | None], most: int) -> tuple[list[_
 
 
 def _unforeseen(exc: Exception) -> ArtistBioGenError:
-    error = ArtistBioGenError(f"an error nobody foresaw: {type(exc).__name__}: {exc}")
+    where = traceback.extract_tb(exc.__traceback__)[-1]
+    error = ArtistBioGenError(
+        f"an error nobody foresaw: {type(exc).__name__}: {exc}"
+        f" ({Path(where.filename).name}, line {where.lineno})"
+    )
     error.__cause__ = exc
     return error

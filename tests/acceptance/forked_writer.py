@@ -3,7 +3,9 @@ that costs nothing and notes each call in a file, as an API would on its bill.
 
     python -m tests.acceptance.forked_writer FOLDER DATABASE_URL KILLS ROWS SEED
 
-prints one JSON object with what the bill, the reports and the exits say.
+prints one JSON object with how the lives ended. Three kills of four are timed from the life's
+first call, so that they hit the writing; the fourth from the fork, so that it hits the start and
+the recovery from the kill before.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +37,9 @@ from artist_bio_gen.telemetry import Event, Telemetry
 from artist_bio_gen.values import Artist, Bio
 
 WORKERS = 4
-LONGEST_LIFE_S = 0.15
+CALL_S = 0.002
+LONGEST_START_S = 0.1
+LONGEST_WORK_S = 0.03
 
 
 def note(path: Path, word: str) -> None:
@@ -42,8 +49,9 @@ def note(path: Path, word: str) -> None:
     os.close(fd)
 
 
-def write(folder: Path, database_url: str, rows: int) -> None:
-    """One life of the writer: recovers, then works until it is done or killed."""
+def write(folder: Path, database_url: str, rows: int, at_work: int) -> None:
+    """One life of the writer: recovers, then works until it is done or killed. A byte in
+    `at_work` tells that the first call is being made."""
     path = folder / "out.jsonl"
     run = str(uuid.uuid4())
     control = Control()
@@ -54,6 +62,8 @@ def write(folder: Path, database_url: str, rows: int) -> None:
 
     def generate(artist: Artist, request_id: str) -> Bio:
         note(folder / "bill", artist.id)
+        os.write(at_work, b".")
+        time.sleep(CALL_S)
         request = {"prompt": "test", "version": None, "variables": {}, "model": "m"}
         return Bio(f"The bio of {artist.name}.", request, prompt_sha256="0" * 64)
 
@@ -108,30 +118,49 @@ def write(folder: Path, database_url: str, rows: int) -> None:
             raise control.error
 
 
-def live(folder: Path, database_url: str, rows: int, seconds: float | None) -> int:
-    """Forks a writer and kills it after `seconds` (None: lets it finish). Its exit status."""
+@dataclass(frozen=True)
+class Kill:
+    while_writing: bool
+    after_s: float
+
+
+def live(folder: Path, database_url: str, rows: int, kill: Kill | None) -> int:
+    """Forks a writer and kills it (None: lets it finish). Its exit status."""
+    working, at_work = os.pipe()
+    os.set_blocking(at_work, False)
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            write(folder, database_url, rows)
+            os.close(working)
+            write(folder, database_url, rows, at_work)
             status = 0
         finally:
             sys.stderr.flush()
             os._exit(status)
-    if seconds is not None:
-        time.sleep(seconds)
+    os.close(at_work)
+    if kill is not None:
+        if kill.while_writing:
+            select.select([working], [], [])  # its first call, or its end when nothing is left
+        time.sleep(kill.after_s)
         os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(working)
+    return status
+
+
+def kills_of(count: int, seed: int) -> Iterator[Kill]:
+    moments = random.Random(seed)
+    for number in range(count):
+        while_writing = number % 4 != 3
+        longest = LONGEST_WORK_S if while_writing else LONGEST_START_S
+        yield Kill(while_writing, moments.uniform(0, longest))
 
 
 def main() -> None:
     folder, database_url = Path(sys.argv[1]), sys.argv[2]
     kills, rows, seed = map(int, sys.argv[3:])
-    moments = random.Random(seed)
-    exits = Counter(
-        live(folder, database_url, rows, moments.uniform(0, LONGEST_LIFE_S)) for _ in range(kills)
-    )
+    exits = Counter(live(folder, database_url, rows, kill) for kill in kills_of(kills, seed))
     last = live(folder, database_url, rows, None)
     print(json.dumps({"exits": dict(exits), "last": last}))
 

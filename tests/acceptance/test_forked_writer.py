@@ -14,7 +14,7 @@ import pytest
 
 from artist_bio_gen.database.migrate import migrate
 from tests.acceptance.forked_writer import WORKERS
-from tests.acceptance.harness import Job, read_books
+from tests.acceptance.harness import Job, chain, read_books
 
 LEDGERS = 10
 KILLS = 200
@@ -52,4 +52,9 @@ def test_a_writer_killed_two_hundred_times(number: int, database_url: str, tmp_p
     killed = said["exits"].get(str(-signal.SIGKILL), 0)
     assert bill.total() <= ROWS + WORKERS * killed
     assert not twice - reported
-    print(f"{killed} kills, {ROWS} rows: {twice.total()} calls made again, all reported")
+    lives_that_wrote = len({line["run"] for line in chain(job.ledger)})
+    assert lives_that_wrote > KILLS // 2, "too few kills hit a writer at its work"
+    print(
+        f"{killed} kills, {lives_that_wrote} lives wrote, {ROWS} rows:"
+        f" {twice.total()} calls made again, all reported"
+    )
