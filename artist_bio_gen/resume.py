@@ -17,8 +17,9 @@ from typing import Literal, TypeVar
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
-from artist_bio_gen.ledger.ledger import Ledger, noted_seq
+from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
+from artist_bio_gen.ledger.segments import noted_seq
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped, path_text
 

@@ -16,8 +16,9 @@ import pytest
 
 from artist_bio_gen.errors import LedgerError, LedgerFileError, StoppedError, UsageError
 from artist_bio_gen.ledger.files import FileCalls
-from artist_bio_gen.ledger.ledger import Ledger, beside, only_run
+from artist_bio_gen.ledger.ledger import Ledger, only_run
 from artist_bio_gen.ledger.line import first_prev
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.values import Head
 from tests.builders import a_draft, ends_of_lines, lines_of, make_ledger, next_lines, sealed
 from tests.fakes.faulty_files import Fault, FaultyFiles

@@ -28,6 +28,11 @@ EXIT_DEFECT = 70
 
 SUBCOMMANDS = {
     "config": ("artist_bio_gen.cli.config:config_command", "Show each setting and its origin."),
+    "verify": ("artist_bio_gen.cli.verify:verify_command", "Check a ledger, and the database."),
+    "repair": ("artist_bio_gen.cli.repair:repair_command", "Mend a ledger from the database."),
+    "restore": ("artist_bio_gen.cli.restore:restore_command", "Mend the database from a ledger."),
+    "adopt": ("artist_bio_gen.cli.adopt:adopt_command", "Take over a file of the earlier format."),
+    "ledger": ("artist_bio_gen.cli.ledger:ledger_group", "Look at a ledger, and export it."),
     "migrate": ("artist_bio_gen.cli.migrate:migrate_command", "Create or update the tables."),
     "db": ("artist_bio_gen.cli.db:db_group", "Start, stop and look at the embedded Postgres."),
     "model": ("artist_bio_gen.cli.model:model_group", "List and fetch local models."),

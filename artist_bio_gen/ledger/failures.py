@@ -15,7 +15,7 @@ import orjson
 
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.files import PRIVATE, REAL, FileCalls, sync_folder, write_all
-from artist_bio_gen.ledger.ledger import beside
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.values import Failed, Rejected
 
 

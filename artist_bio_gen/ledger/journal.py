@@ -33,7 +33,7 @@ from artist_bio_gen.ledger.files import (
     sync_folder,
     write_all,
 )
-from artist_bio_gen.ledger.ledger import beside
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.values import Artist, Bio, Failed, Usage
 
 SEGMENT_BYTES = 16 * 1024 * 1024

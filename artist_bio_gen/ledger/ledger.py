@@ -43,12 +43,8 @@ from artist_bio_gen.ledger.files import (
     write_file,
 )
 from artist_bio_gen.ledger.line import Line, first_prev, follows, is_whole, seq_of
+from artist_bio_gen.ledger.segments import LONGEST_LINE, beside, find_id, noted_seq
 from artist_bio_gen.values import Head
-
-LONGEST_LINE = 256 * 1024 * 1024
-"""Bytes; a longer one is damage: a row has up to 16 Mi characters, which may stand in the line
-twice, with up to six bytes each. Bounds what a check holds in memory when a crash left a long
-run of NUL bytes without a line feed."""
 
 _COPY_BLOCK = 1024 * 1024
 _FLOCK_AGAIN_S = 0.005
@@ -68,25 +64,6 @@ class Scan:
 
 def _empty(ledger_id: str) -> Head:
     return Head(ledger_id, 0, first_prev(ledger_id))
-
-
-def real(path: Path) -> Path:
-    """Where a ledger behind a link lies. Its lock and its journals lie there too: otherwise a
-    start by another name would not find the replies that were paid for."""
-    return path.resolve() if path.is_symlink() else path
-
-
-def beside(path: Path, suffix: str) -> Path:
-    """`out.jsonl` and `lock` make `out.jsonl.lock`."""
-    return path.with_name(f"{path.name}.{suffix}")
-
-
-def noted_seq(path: Path) -> int:
-    """The number of the last line that the head beside the ledger tells of; 0 without one."""
-    try:
-        return int(orjson.loads(beside(path, "head").read_bytes())["seq"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
 
 
 def require_local(path: Path, mounts: Path = MOUNTS) -> None:
@@ -437,23 +414,12 @@ def _kind_of_damage(
 def _find_id(path: Path) -> str | None:
     """The ledger's id; None for an empty file that never had one (made by hand, or by a crash
     between the file and its head)."""
-    with path.open("rb") as file:
-        first = file.readline(LONGEST_LINE)
-    try:
-        ledger_id = str(orjson.loads(first)["ledger"])
-        if follows(first.rstrip(b"\n"), first_prev(ledger_id)) is not None:
-            return ledger_id
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        pass
-    head = beside(path, "head")
-    try:
-        return str(orjson.loads(head.read_bytes())["ledger"])
-    except FileNotFoundError:
-        if not first:
-            return None
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
-        pass
+    if (ledger_id := find_id(path)) is not None:
+        return ledger_id
+    if path.stat().st_size == 0 and not beside(path, "head").exists():
+        return None
     raise LedgerError(
-        f"{path}: its first line is damaged or is no ledger line, and {head.name} does not tell"
-        " the ledger's id; is this the right file? A file of the earlier format cannot be resumed"
+        f"{path}: its first line is damaged or is no ledger line, and {beside(path, 'head').name}"
+        " does not tell the ledger's id; is this the right file? A file of the earlier format"
+        " cannot be resumed"
     )

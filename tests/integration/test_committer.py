@@ -16,8 +16,9 @@ from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import ConfigError, LedgerError, LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.ledger import Ledger, beside
+from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.resume import reconcile
 from artist_bio_gen.telemetry import Event, Telemetry

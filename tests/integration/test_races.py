@@ -22,8 +22,9 @@ from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Journal, Reply, orphans
-from artist_bio_gen.ledger.ledger import Ledger, beside
+from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.resume import TakenOver, reconcile, take_over
 from artist_bio_gen.telemetry import Telemetry
