@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
+from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
@@ -38,12 +39,14 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """What `reconcile` found and did. `quarantine` is the file that holds a torn tail,
-    `appended` the lines brought into the file, `put_back` those brought into the database."""
+    `appended` the lines brought into the file, `put_back` those brought into the database;
+    `begun` is the new file, after an fsync of the one before had failed."""
 
     lines: int
     quarantine: str | None = None
     appended: int = 0
     put_back: int = 0
+    begun: str | None = None
 
     def report(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
@@ -51,6 +54,8 @@ class Reconciled:
             yield f"ledger: checked up to line {self.lines:,}, each follows the one before"
         if self.quarantine:
             yield f"ledger: its torn tail was put aside in {self.quarantine}"
+        if self.begun:
+            yield f"ledger: gone on with in {self.begun}, since an fsync of the file before failed"
         if self.appended:
             yield f"ledger: {self.appended:,} lines appended that only the database had"
         if self.put_back:
@@ -70,8 +75,9 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
     path = ledger.path
     if scan.damage == "damaged":
         raise LedgerError(
-            f"{path}: damaged behind line {scan.head.seq} (byte {scan.size}), with whole lines"
-            " after it; this is not what a crash leaves. Nothing was changed: put back a copy of"
+            f"{scan.file}: damaged behind line {scan.head.seq} (byte {scan.size}), with whole lines"
+            " after it; this is not what a crash leaves. Nothing was changed:"
+            f" artist-bio-gen repair {path} rebuilds it from the database, or put back a copy of"
             " the file that verifies"
         )
     there = store.head(ledger.id)
@@ -93,7 +99,11 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
             " worth nothing, cut it off by hand"
         )
     _require_common_line(ledger, store, scan.head, there)
-    quarantine = str(ledger.cut()) if scan.size < scan.file_size else None
+    quarantine = None
+    if scan.unsynced:
+        ledger.renew()
+    elif scan.size < scan.file_size:
+        quarantine = str(ledger.cut())
     appended = _append_missing(ledger, store) if there.seq > scan.head.seq else 0
     put_back = _put_back(ledger, store, there) if there.seq < scan.head.seq else 0
     if (noted := noted_seq(path)) > ledger.head.seq:
@@ -104,7 +114,8 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
             f" {path.name}.head"
         )
     ledger.save_head()
-    return Reconciled(ledger.head.seq, quarantine, appended, put_back)
+    begun = str(ledger.file) if scan.unsynced and ledger.file != scan.file else None
+    return Reconciled(ledger.head.seq, quarantine, appended, put_back, begun)
 
 
 def _empty_head(ledger: Ledger) -> Head:
@@ -244,6 +255,8 @@ def take_over(
     store: BioStore,
     commit: Callable[[Sequence[Draft | Failed], str], Sequence[Done | Failed | Rejected]],
     telemetry: Telemetry,
+    *,
+    files: FileCalls = REAL,
 ) -> TakenOver:
     """Makes final what dead runs had paid for, names the calls that were in flight, and removes
     their journals. Under the ledger's lock, from reconciling on: of two processes that start after
@@ -253,7 +266,7 @@ def take_over(
     look like one of this run, which may try again. A crash on the way leaves the journals; what
     was committed by then is found in the database."""
     outcomes: Counter[type] = Counter()
-    for orphan in orphans(ledger.path):
+    for orphan in orphans(ledger.path, files=files):
         for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
             bought = [entry for entry in chunk if not isinstance(entry, Intent)]
             outcomes.update(map(type, commit(bought, orphan.run)))

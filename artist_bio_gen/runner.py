@@ -35,7 +35,8 @@ from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.ledger import Ledger, only_run, require_local
+from artist_bio_gen.ledger.ledger import Ledger
+from artist_bio_gen.ledger.sharing import only_run, require_local
 from artist_bio_gen.ledger.segments import noted_seq, real
 from artist_bio_gen.masking import redact
 from artist_bio_gen.memory import keep_flat

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import orjson
+
 from artist_bio_gen.database.store import CommitRow
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, seal
@@ -131,6 +133,19 @@ def lines_of(path: Path) -> list[bytes]:
     """The lines of a file that ends with a line feed, without their line feeds."""
     data = path.read_bytes()
     return [data[start : end - 1] for start, end in pairwise(ends_of_lines(data))]
+
+
+def lines_of_ledger(path: Path) -> list[bytes]:
+    """The lines of all its files: those of one end where the next one's begin."""
+    lines: list[bytes] = []
+    files = [path, *sorted(path.parent.glob(f"{path.stem}.[0-9][0-9][0-9][0-9]{path.suffix}"))]
+    for file in files:
+        here = file.read_bytes().split(b"\n")
+        assert file != files[-1] or here[-1] == b"", f"{file} ends in a torn line"
+        if here[:-1]:
+            first = int(orjson.loads(here[0])["seq"])
+            lines = [*lines[: first - 1], *here[:-1]]
+    return lines
 
 
 class Heard:

@@ -21,7 +21,7 @@ from artist_bio_gen.ledger.files import (
     write_all,
     write_file,
 )
-from artist_bio_gen.ledger.ledger import require_local
+from artist_bio_gen.ledger.sharing import require_local
 from tests.fakes.faulty_files import Fault, FaultyFiles
 
 

@@ -16,11 +16,20 @@ import pytest
 
 from artist_bio_gen.errors import LedgerError, LedgerFileError, StoppedError, UsageError
 from artist_bio_gen.ledger.files import FileCalls
-from artist_bio_gen.ledger.ledger import Ledger, only_run
+from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import first_prev
 from artist_bio_gen.ledger.segments import beside
+from artist_bio_gen.ledger.sharing import only_run
 from artist_bio_gen.values import Head
-from tests.builders import a_draft, ends_of_lines, lines_of, make_ledger, next_lines, sealed
+from tests.builders import (
+    a_draft,
+    ends_of_lines,
+    lines_of,
+    lines_of_ledger,
+    make_ledger,
+    next_lines,
+    sealed,
+)
 from tests.fakes.faulty_files import Fault, FaultyFiles
 from tests.test_line import check
 
@@ -34,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 def check_chain(path: Path) -> list[dict[str, object]]:
     """All lines, checked from the format's description; they are numbered without a gap."""
-    data = lines_of(path)
+    data = lines_of_ledger(path)
     if not data:
         return []
     prev = first_prev(str(orjson.loads(data[0])["ledger"]))
@@ -221,6 +230,7 @@ def test_what_is_appended_is_found_by_the_next_process(path: Path) -> None:
         "ledger": ledger.id,
         "seq": 5,
         "hash": ledger.head.hash,
+        "file": path.name,
         "size": path.stat().st_size,
     }
 
@@ -583,7 +593,7 @@ def test_one_run_at_a_time_over_one_input(path: Path) -> None:
 def test_a_run_that_was_killed_keeps_nobody_away(path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from artist_bio_gen.ledger.ledger import only_run;"
+        "from artist_bio_gen.ledger.sharing import only_run;"
         "run = only_run(Path(sys.argv[1]), 'a.csv'); run.__enter__();"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,95 +1,61 @@
-"""The ledger: an append-only file of chained lines, its lock and its head.
+"""The ledger: append-only files of chained lines, their lock and their head.
 
 Beside `out.jsonl` lie `out.jsonl.lock` (the sidecar lock) and `out.jsonl.head` (a copy of the
 head, and the ledger's id while it has no line yet). A crash at any moment leaves a file of whole
-lines with at most a torn tail, which `scan` finds and `cut` takes out into quarantine.
+lines with at most a torn tail, which `scan` finds and `cut` takes out into quarantine. After a
+failed fsync `out.jsonl.fsync-failed` tells which file must not be gone on with: `renew` begins
+the next segment (see segments.py).
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import orjson
-from filelock import FileLock, Timeout
 
 from artist_bio_gen.errors import (
-    ConfigError,
     LedgerError,
     LedgerFileError,
     StoppedError,
     UsageError,
 )
 from artist_bio_gen.ledger.files import (
-    MOUNTS,
-    NETWORK_FILE_SYSTEMS,
     PRIVATE,
     REAL,
     FileCalls,
-    file_system_type,
-    held,
     is_same_file,
     sync_folder,
     write_all,
     write_file,
 )
-from artist_bio_gen.ledger.line import Line, first_prev, follows, is_whole, seq_of
-from artist_bio_gen.ledger.segments import LONGEST_LINE, beside, find_id, noted_seq
+from artist_bio_gen.ledger.line import Line, first_prev, seq_of
+from artist_bio_gen.ledger.scan import Scan, scan_file
+from artist_bio_gen.ledger.segments import (
+    LONGEST_LINE,
+    beside,
+    find_id,
+    noted_seq,
+    segment_path,
+    segments,
+)
+from artist_bio_gen.ledger.sharing import Sidecar
 from artist_bio_gen.values import Head
 
 _COPY_BLOCK = 1024 * 1024
 _FLOCK_AGAIN_S = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a check of the file found. `head` and `size` (bytes) tell where the last line that
-    verifies ends; behind it stands nothing (`damage` None), a tail that a crash can leave
-    ("torn"), or something a crash cannot leave ("damaged"): whole lines after a bad one."""
-
-    head: Head
-    size: int
-    file_size: int
-    damage: Literal["torn", "damaged"] | None
+_TAIL = 64 * 1024 * 1024
 
 
 def _empty(ledger_id: str) -> Head:
     return Head(ledger_id, 0, first_prev(ledger_id))
-
-
-def require_local(path: Path, mounts: Path = MOUNTS) -> None:
-    """Raises ConfigError when `path` lies on a network file system, where neither locks nor
-    fsync can be relied on."""
-    kind = file_system_type(path.parent, mounts)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise ConfigError(
-            f"{path}: lies on a network file system ({kind}), where locks and fsync cannot be"
-            " relied on; put the ledger on a local disk, or take the risk with"
-            " --allow-network-filesystem"
-        )
-
-
-@contextmanager
-def only_run(path: Path, source: str, *, files: FileCalls = REAL) -> Iterator[None]:
-    """Keeps a second run over the same input away from the ledger at `path`: both would buy the
-    same bios. UsageError when there is one. Runs over other inputs may go on side by side."""
-    name = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    with held(files, beside(path, f"run.{name}")) as alone:
-        if not alone:
-            raise UsageError(
-                f"{path}: another run is at work on it with the same input ({source}); wait for it"
-                " to end, or stop it"
-            )
-        yield
 
 
 class Ledger:
@@ -110,21 +76,14 @@ class Ledger:
         self.id = ledger_id
         self.head = _empty(ledger_id)
         self.size = 0
+        self._number = 0
+        self.file = path  # the newest segment, which _fd and size are of
         self._fd = fd
+        self._unsynced = False  # the next line begins a new segment
         self._files = files
         self._cancelled = cancelled
         self._broken: str | None = None
-        self._sidecar_path = beside(path, "lock")
-        self._sidecar_fd = -1
-        # on_acquired hands out the descriptor and, by filelock's own rule, switches off the
-        # silent fall-back to a lock file without flock; fallback_to_soft says it once more.
-        self._sidecar = FileLock(
-            self._sidecar_path,
-            mode=PRIVATE,
-            fallback_to_soft=False,
-            poll_interval=0.002,
-            on_acquired=self._note_sidecar,
-        )
+        self._sidecar = Sidecar(beside(path, "lock"), cancelled)
 
     @property
     def first_prev(self) -> str:
@@ -140,7 +99,7 @@ class Ledger:
             raise UsageError(f"{path}: the folder {path.parent} does not exist; make it first")
         ledger = cls(path, str(uuid.uuid4()), -1, files, cancelled)
         try:
-            with ledger._holding_sidecar():
+            with ledger._sidecar.held():
                 if os.path.lexists(path):
                     raise FileExistsError
                 if lines := noted_seq(path):
@@ -186,20 +145,19 @@ class Ledger:
         cls, path: Path, *, files: FileCalls = REAL, cancelled: Callable[[], bool] = lambda: False
     ) -> Ledger:
         """Opens a ledger that exists; nothing is checked yet but its id (see `scan`)."""
+        ledger = cls(path, "", -1, files, cancelled)
         try:
-            fd = files.open(str(path), os.O_RDWR | os.O_APPEND, PRIVATE)
-        except FileNotFoundError as exc:
-            raise UsageError(f"{path}: there is no ledger") from exc
+            if not path.exists():
+                raise UsageError(f"{path}: there is no ledger")
+            ledger._open_newest()
+            ledger._take_id(_find_id(path))
         except OSError as exc:
+            ledger.close()
             raise LedgerFileError(f"{path}: cannot be opened: {exc.strerror}") from exc
-        try:
-            ledger = cls(path, _find_id(path) or "", fd, files, cancelled)
-            if not ledger.id:
-                ledger._take_id()
-            return ledger
         except BaseException:
-            os.close(fd)
+            ledger.close()
             raise
+        return ledger
 
     def __enter__(self) -> Self:
         return self
@@ -221,36 +179,30 @@ class Ledger:
     def locked(self) -> Iterator[None]:
         """Holds the ledger against every other process: the sidecar's lock, and the lock of the
         file itself, so that a deleted sidecar does not give two holders."""
-        with self._holding_sidecar():
-            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with self._sidecar.held():
+            self._flock_newest()
             try:
-                if not is_same_file(self._fd, self.path):
+                if not is_same_file(self._fd, self.file):
                     raise LedgerError(
-                        f"{self.path}: deleted or replaced by another file while it was in use;"
+                        f"{self.file}: deleted or replaced by another file while it was in use;"
                         " nothing more is written. Put the file back, then --resume"
                     )
                 yield
             finally:
                 self._flock(fcntl.LOCK_UN)
 
-    @contextmanager
-    def _holding_sidecar(self) -> Iterator[None]:
-        while True:
+    def _flock_newest(self) -> None:
+        self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while self._next_file().exists() and segments(self.path)[-1].path != self.file:
+            # Another process has begun it. What is known of the file before is of no use here:
+            # size 0 where lines stand makes catch_up say so.
+            self.close()
             try:
-                self._sidecar.acquire(cancel_check=self._cancelled)
-            except Timeout as exc:
-                raise StoppedError from exc
+                self._open_newest()
             except OSError as exc:
-                raise LedgerFileError(
-                    f"{self._sidecar_path}: cannot be locked: {exc.strerror}"
-                ) from exc
-            try:
-                if is_same_file(self._sidecar_fd, self._sidecar_path):
-                    yield
-                    return
-                # Deleted and made anew by another process while we waited.
-            finally:
-                self._sidecar.release()
+                raise LedgerFileError(f"{self.file}: cannot be opened: {exc.strerror}") from exc
+            self.head, self.size = _empty(self.id), 0
+            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _flock(self, operation: int) -> None:
         try:
@@ -268,17 +220,20 @@ class Ledger:
 
     def catch_up(self) -> bool:
         """Reads what other processes have appended since. Under the lock. False when the file
-        does not go on where this process left it: reconcile before anything is written."""
+        does not go on where this process left it, or must not be gone on with: reconcile before
+        anything is written."""
         self._require_sound()
+        if self._synced_size() is not None:
+            return False
         size = os.fstat(self._fd).st_size
         if size == self.size:
             return True
         if size < self.size:
             return False
-        found = self._scan(self.head, self.size)
-        if found.damage is not None:
+        head, size, damage = scan_file(self.file, self.head, self.size)
+        if damage is not None:
             return False
-        self.head, self.size = found.head, found.size
+        self.head, self.size = head, size
         return True
 
     def append(self, lines: Sequence[Line]) -> None:
@@ -290,23 +245,112 @@ class Ledger:
         """
         self._require_sound()
         data = b"".join(line.data + b"\n" for line in lines)
-        try:
-            write_all(self._files, self._fd, data)
-            self._files.fsync(self._fd)
-        except OSError as exc:
-            raise self._break(
-                f"could not be written and synced ({exc.strerror}); the run stops. What is missing"
-                " stands in the database; mend the disk, then --resume"
-            ) from exc
+        if self._unsynced:
+            self._begin_segment([data])
+        else:
+            self._write(data)
+            self._sync()
         self.head = Head(self.id, lines[-1].seq, lines[-1].hash)
         self.size += len(data)
 
+    def _write(self, data: bytes) -> None:
+        try:
+            write_all(self._files, self._fd, data)
+        except OSError as exc:
+            raise self._break(
+                f"could not be written ({exc.strerror}); the run stops. What is missing stands in"
+                " the database; mend the disk, then --resume"
+            ) from exc
+
+    def _sync(self) -> None:
+        try:
+            self._files.fsync(self._fd)
+        except OSError as exc:
+            content = {"file": self.file.name, "seq": self.head.seq, "size": self.size}
+            with suppress(LedgerFileError):  # the disk fails; the run ends either way
+                write_file(self._files, self._marker, orjson.dumps(content) + b"\n")
+            raise self._break(
+                f"could not be synced ({exc.strerror}); the run stops. What is missing stands in"
+                " the database; mend the disk, then --resume, which goes on in a new file"
+            ) from exc
+
     def scan(self) -> Scan:
-        """Checks the whole file, line by line, in flat memory, and takes `head` and `size` from
-        what verifies."""
-        found = self._scan(_empty(self.id), 0)
-        self.head, self.size = found.head, found.size
-        return found
+        """Checks all files, line by line, in flat memory, and takes `head` and `size` from what
+        verifies. Under the lock."""
+        head, size, damage = _empty(self.id), 0, None
+        file_size = os.fstat(self._fd).st_size
+        # Pages that could not be written count as written and are read from memory as if they
+        # were, until they are dropped: what is checked should be what the disk has.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, max(0, file_size - _TAIL), 0, os.POSIX_FADV_DONTNEED)
+        for segment in segments(self.path):
+            head, size, damage = scan_file(segment.path, head, 0, segment.last)
+            if damage is not None and segment.last is not None:
+                return Scan(head, segment.path, size, segment.path.stat().st_size, damage)
+        self.head, self.size = head, size
+        unsynced = self._synced_size() is not None
+        return Scan(head, self.file, size, file_size, damage, unsynced)
+
+    def renew(self) -> None:
+        """Begins a new segment with the lines that stand behind the last one synced, as far as
+        they verify; where there are none, the next `append` begins it. Under the lock, after
+        `scan`. The file before is never written to again."""
+        synced = self._synced_size()
+        assert synced is not None
+        self._unsynced = True
+        if synced < self.size:
+            size, self.size = self.size, 0
+            self._begin_segment(_blocks(self._fd, synced, size))
+            self.size = size - synced
+
+    def _begin_segment(self, data: Iterable[bytes]) -> None:
+        """Makes the next file with `data` in it: it is there whole and on disk, or not at all."""
+        path = self._next_file()
+        if os.path.lexists(path):
+            raise LedgerFileError(
+                f"{path}: is in the way of the ledger's next file, and does not belong to it; move"
+                " it away, then --resume"
+            )
+        new = beside(path, "new")
+        fd = -1
+        try:
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+            fd = self._files.open(str(new), flags, PRIVATE)
+            self._files.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for block in data:
+                write_all(self._files, fd, block)
+            self._files.fsync(fd)
+            self._files.rename(str(new), str(path))
+            sync_folder(self._files, path.parent)
+        except (OSError, LedgerFileError) as exc:
+            if fd >= 0:
+                os.close(fd)
+            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+            raise self._break(
+                f"its next file {path.name} could not be begun ({reason}); mend the disk, then"
+                " --resume"
+            ) from exc
+        os.close(self._fd)
+        self._fd, self.file, self.size, self._unsynced = fd, path, 0, False
+        with suppress(OSError):  # it names the file before, and so says nothing any more
+            self._files.unlink(str(self._marker))
+
+    def _next_file(self) -> Path:
+        return segment_path(self.path, self._number + 1)
+
+    @property
+    def _marker(self) -> Path:
+        return beside(self.path, "fsync-failed")
+
+    def _synced_size(self) -> int | None:
+        """Up to which byte the newest file was synced, when a later fsync of it had failed."""
+        try:
+            content = orjson.loads(self._marker.read_bytes())
+            return int(content["size"]) if content["file"] == self.file.name else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0  # it cannot be read: nothing is known to be on disk
 
     def cut(self, clock: Callable[[], float] = time.time) -> Path:
         """Moves everything behind the last line that verifies into a file of its own beside the
@@ -314,14 +358,12 @@ class Ledger:
         ledger is made shorter."""
         self._require_sound()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock()))
-        target = beside(self.path, f"quarantine.{stamp}.{self.size}")
+        target = beside(self.file, f"quarantine.{stamp}.{self.size}")
         try:
             out = self._files.open(str(target), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
             try:
-                offset = self.size
-                while block := os.pread(self._fd, _COPY_BLOCK, offset):
+                for block in _blocks(self._fd, self.size):
                     write_all(self._files, out, block)
-                    offset += len(block)
                 self._files.fsync(out)
             finally:
                 os.close(out)
@@ -338,19 +380,22 @@ class Ledger:
     def line_hash(self, seq: int) -> str | None:
         """Hash of line `seq`, read from the file; None when it is not there. Slow: for the rare
         case that the file goes further than the database."""
-        for data in self.lines():
-            if seq_of(data) == seq:
-                return data[-66:-2].decode()
+        for data in self.lines(after=seq - 1):
+            return data[-66:-2].decode() if seq_of(data) == seq else None
         return None
 
     def lines(self, after: int = 0) -> Iterator[bytes]:
-        """The lines (without line feed) with a number above `after`, up to the known size."""
-        left = self.size
-        with self.path.open("rb") as file:
-            while left > 0 and (data := file.readline(LONGEST_LINE)):
-                left -= len(data)
-                if after == 0 or seq_of(data) > after:
-                    yield data[:-1]
+        """The lines (without line feed) with a number above `after`, up to the head. Only after
+        `scan` or `catch_up` has found them right."""
+        for segment in segments(self.path):
+            last = self.head.seq if segment.last is None else segment.last
+            if last <= after:
+                continue
+            with segment.path.open("rb", buffering=_COPY_BLOCK) as file:
+                for _ in range(segment.first, last + 1):
+                    data = file.readline(LONGEST_LINE)
+                    if after < segment.first or seq_of(data) > after:
+                        yield data[:-1]
 
     def save_head(self) -> None:
         """Writes the copy of the head beside the ledger."""
@@ -358,6 +403,7 @@ class Ledger:
             "ledger": self.id,
             "seq": self.head.seq,
             "hash": self.head.hash,
+            "file": self.file.name,
             "size": self.size,
         }
         write_file(self._files, beside(self.path, "head"), orjson.dumps(content) + b"\n")
@@ -370,45 +416,18 @@ class Ledger:
         self._broken = f"{self.path}: {what}"
         return LedgerFileError(self._broken)
 
-    def _take_id(self) -> None:
-        with self.locked():
-            self.id = _find_id(self.path) or str(uuid.uuid4())
-            self.head = _empty(self.id)
-            self.save_head()
+    def _open_newest(self) -> None:
+        files = segments(self.path)
+        self._number, self.file = len(files) - 1, files[-1].path
+        self._fd = self._files.open(str(self.file), os.O_RDWR | os.O_APPEND, PRIVATE)
 
-    def _note_sidecar(self, fd: int) -> None:
-        self._sidecar_fd = fd
-
-    def _scan(self, head: Head, size: int) -> Scan:
-        seq, prev = head.seq, head.hash
-        damage: Literal["torn", "damaged"] | None = None
-        with self.path.open("rb", buffering=_COPY_BLOCK) as file:
-            file.seek(size)
-            while data := file.readline(LONGEST_LINE):
-                digest = follows(data[:-1], prev) if data.endswith(b"\n") else None
-                if digest is None or seq_of(data) != seq + 1:
-                    damage = _kind_of_damage(data, file.readline)
-                    break
-                seq, prev = seq + 1, digest
-                size += len(data)
-        return Scan(Head(self.id, seq, prev), size, os.fstat(self._fd).st_size, damage)
-
-
-def _kind_of_damage(
-    first_bad: bytes, readline: Callable[[int], bytes]
-) -> Literal["torn", "damaged"]:
-    # A lost page reads as NUL bytes and may lie before lines of the same group that reached the
-    # disk, so NULs before whole lines are still what a crash leaves.
-    if b"\0" in first_bad:
-        return "torn"
-    data = first_bad
-    while data:
-        if data.endswith(b"\n") and is_whole(data[:-1]):
-            return "damaged"
-        data = readline(LONGEST_LINE)
-        if b"\0" in data:
-            return "torn"
-    return "torn"
+    def _take_id(self, ledger_id: str | None) -> None:
+        if ledger_id is None:
+            with self.locked():
+                ledger_id = _find_id(self.path) or str(uuid.uuid4())
+                self.id, self.head = ledger_id, _empty(ledger_id)
+                self.save_head()
+        self.id, self.head = ledger_id, _empty(ledger_id)
 
 
 def _find_id(path: Path) -> str | None:
@@ -423,3 +442,12 @@ def _find_id(path: Path) -> str | None:
         " does not tell the ledger's id; is this the right file? A file of the earlier format"
         " cannot be resumed"
     )
+
+
+def _blocks(fd: int, start: int, end: int | None = None) -> Iterator[bytes]:
+    """The file's bytes from `start` to `end` (None: to where it ends)."""
+    while block := os.pread(
+        fd, _COPY_BLOCK if end is None else min(_COPY_BLOCK, end - start), start
+    ):
+        yield block
+        start += len(block)

@@ -23,7 +23,7 @@ from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.resume import reconcile
 from artist_bio_gen.telemetry import Event, Telemetry
 from artist_bio_gen.values import Done, Failed, Rejected
-from tests.builders import RUN, Heard, artist, bio, failed, lines_of, next_lines
+from tests.builders import RUN, Heard, artist, bio, failed, lines_of, lines_of_ledger, next_lines
 from tests.fakes.faulty_files import Fault, FaultyFiles
 from tests.fakes.pg_proxy import Cut, PgProxy
 from tests.test_ledger import check_chain
@@ -96,7 +96,7 @@ def check_books(path: Path, admin: psycopg.Connection) -> list[str]:
     rows = admin.execute(
         "select seq, line, hash from artist_bio_gen.commits order by seq"
     ).fetchall()
-    assert [line for _, line, _ in rows] == [line.decode() for line in lines_of(path)]
+    assert [line for _, line, _ in rows] == [line.decode() for line in lines_of_ledger(path)]
     assert [(seq, digest) for seq, _, digest in rows] == [
         (each["seq"], each["hash"]) for each in read
     ]

@@ -23,6 +23,7 @@ from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Intent, Journal, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.ledger.segments import beside, segment_path
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.resume import (
     CHUNK,
@@ -45,6 +46,7 @@ from tests.builders import (
     commit_rows,
     ends_of_lines,
     failed,
+    lines_of_ledger,
     sealed,
 )
 from tests.fakes.faulty_files import NAMES, Fault, FaultyFiles
@@ -434,11 +436,14 @@ def test_reconciling_goes_on_after_any_call_that_failed(
     start.reconcile()
     start.commit(1, 2, 3)
     start.commit_without_append(4, 5)
-    whole, torn = b"", path.read_bytes()[:-10]
+    whole: list[bytes] = []
+    torn = path.read_bytes()[:-10]
     failures = 0
     for name in NAMES:
         for nth in range(1, 20):
             path.write_bytes(torn)
+            for left in (segment_path(path, 1), beside(path, "fsync-failed")):
+                left.unlink(missing_ok=True)
             files = FaultyFiles()
             failing = begin(files.calls)
             files.add(Fault(name, error, nth))
@@ -453,8 +458,8 @@ def test_reconciling_goes_on_after_any_call_that_failed(
             again = begin()
             again.reconcile()
             assert len(check_books(path, admin)) == 5, (name, nth)
-            whole = whole or path.read_bytes()
-            assert path.read_bytes() == whole
+            whole = whole or lines_of_ledger(path)
+            assert lines_of_ledger(path) == whole
             again.close()
     assert failures >= 12
 
@@ -844,3 +849,36 @@ def test_rows_are_taken_a_chunk_at_a_time(start: Start) -> None:
     outcomes = left(start, rows(), known=known)
     next(outcomes)
     assert (taken, asked) == (CHUNK, [CHUNK])
+
+
+# ---- after a failed fsync ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("kept", [0, 300, None])
+def test_after_a_failed_fsync_a_new_file_has_what_the_database_has(
+    begin: Begin, path: Path, admin: psycopg.Connection, kept: int | None, ahead: int
+) -> None:
+    files = FaultyFiles()
+    start = begin(files.calls)
+    start.reconcile()
+    start.commit(1, 2)
+    synced = path.stat().st_size
+    files.add(Fault("fsync", errno.EIO))
+    with pytest.raises(LedgerFileError, match="could not be synced"):
+        start.commit(3, 4)
+    if ahead:
+        start.commit_without_append(*range(5, 5 + ahead))
+    if kept is not None:
+        os.truncate(path, synced + kept)  # what the disk had of the group
+    before = path.read_bytes()
+    found = begin().reconcile()
+    assert found.begun == str(segment_path(path, 1))
+    assert found.lines == 4 + ahead
+    assert found.quarantine is None
+    assert path.read_bytes() == before
+    rows = admin.execute("select line from artist_bio_gen.commits order by seq").fetchall()
+    whole = before[:synced] + segment_path(path, 1).read_bytes()
+    assert whole == b"".join(row[0].encode() + b"\n" for row in rows)
+    assert begin().reconcile() == Reconciled(lines=4 + ahead)
+    assert any("out.0001.jsonl" in sentence for sentence in found.report())
