@@ -1,3 +1,32 @@
-"""Biographies for a catalogue of artists: bought once, kept for good. Start at runner.py."""
+"""Biographies for a catalogue of artists: bought once, kept for good. Start at runner.py.
+
+For scripts there are `append_jsonl_response`, `write_jsonl_output` and `open_ledger_lines`
+(docs/ledger-command.md); they are imported when they are asked for.
+"""
+
+from typing import Any
 
 __version__ = "0.1.0"
+
+# Types stand in __init__.pyi.
+_PUBLIC = {
+    "append_jsonl_response": "ledger.earlier_file",
+    "open_ledger_lines": "ledger.reading",
+    "write_jsonl_output": "ledger.earlier_file",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -27,6 +27,7 @@ ENV_FILES = (".env.local", ".env")
 Api: TypeAlias = Literal["auto", "responses", "chat"]
 Transport: TypeAlias = Literal["lean", "openai"]
 OnMissing: TypeAlias = Literal["insert", "skip", "fail"]
+Refresh: TypeAlias = Literal["none", "changed"]
 Progress: TypeAlias = Literal["auto", "rich", "plain", "none"]
 Flush: TypeAlias = Literal["line", "sync"] | int
 
@@ -286,8 +287,12 @@ class Settings:
         "Go on with a ledger that exists.")
     again: bool = option(False, SWITCH, LEDGER,
         "Write every bio of this input anew, as its next generation.")
+    refresh: Refresh = option("none", choice("none", "changed"), LEDGER,
+        "Resume writes anew just the finished artists whose input, prompt or model has changed.")
     retry_failed: bool = option(False, SWITCH, LEDGER,
-        "Resume takes again what had failed for good, too.")
+        "Resume takes again just what had failed, for good or not.")
+    min_free_mb: int = option(64, whole(0), LEDGER,
+        "Make no call with less room than this on the ledger's file system; 0: do not look.")
     restore: bool = option(False, SWITCH, LEDGER,
         "Put the ledger's bios into a database that does not know this ledger.")
     allow_network_filesystem: bool = option(False, SWITCH, LEDGER,
@@ -456,7 +461,27 @@ def secrets(settings: Settings) -> tuple[str, ...]:
         value = getattr(settings, each.name)
         if isinstance(value, str):
             found.extend([value] if each.secret else passwords_in(value))
+    found.extend(_secrets_of_proxies())
     return tuple(dict.fromkeys(found))
+
+
+def _secrets_of_proxies() -> Iterator[str]:
+    """Passwords for the system's proxies, and user and password as they are sent to one (RFC 7617):
+    a proxy that refuses may repeat what it was told."""
+    from base64 import b64encode
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import getproxies_environment
+
+    for told in getproxies_environment().values():
+        url = told if "://" in told else f"http://{told}"
+        yield from passwords_in(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # it will be told as no address, masked
+            continue
+        if parts.password:
+            pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+            yield b64encode(pair.encode()).decode()
 
 
 def command_line(settings: Settings, **changes: bool) -> str:

@@ -48,6 +48,12 @@ def passwords_in(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(form for word in found for form in (word, unquote(word)) if form))
 
 
+def holds_key(text: str, secrets: Iterable[str]) -> bool:
+    """Does the text hold one of these that is long enough to be a key? Shorter ones (the
+    password `music`) may well be words."""
+    return any(len(secret) >= _LONG_KEY and secret in text for secret in secrets)
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """The text without these secrets, also where `repr` has escaped them, and without any
     password that stands in an address."""

@@ -1,18 +1,17 @@
 """What is done, and what was begun: ledger, journal and database brought to one state.
 
-`reconcile` makes ledger and database equal, in both directions; `recovered` gives back what dead
-runs had in their journals; `pending` drops the artists for whom nothing is left to do. All of it
-in flat memory, whatever the ledger's size.
+`reconcile` makes ledger and database equal, in both directions; `take_over` makes final what dead
+runs had in their journals. All of it in flat memory, whatever the ledger's size.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
@@ -22,13 +21,10 @@ from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
 from artist_bio_gen.ledger.segments import noted_seq
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped, path_text
-
-STDIN = "-"
-"""The input that need not be the same a second time."""
+from artist_bio_gen.values import Done, Failed, Head, Rejected, path_text
 
 CHUNK = 500
-"""Artists looked up, and lines moved, at a time."""
+"""Lines and entries moved at a time."""
 
 _T = TypeVar("_T")
 
@@ -71,6 +67,7 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
     does not know this ledger at all. A crash in the middle leaves a state from which the next
     call goes on. LedgerError when neither side follows from the other: nothing is changed then.
     """
+    seen = ledger.head.seq  # of a process that is at work; 0 at a start
     scan = ledger.scan()
     path = ledger.path
     if scan.damage == "damaged":
@@ -80,25 +77,33 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
             f" artist-bio-gen repair {path} rebuilds it from the database, or put back a copy of"
             " the file that verifies"
         )
-    there = store.head(ledger.id)
-    if there is None:
-        if scan.head.seq > 0 and not put_back_all:
-            raise LedgerError(
-                f"{path}: holds {scan.head.seq} lines, but the database does not know this ledger"
-                f" ({ledger.id}); is --database-url right? If the database was made anew, --restore"
-                " puts the ledger's bios back into it"
-            )
-        there = _empty_head(ledger)
-        store.create_head(there, path_text(path.resolve()))
+    known = store.head(ledger.id)
+    if known is None and scan.head.seq > 0 and not put_back_all:
+        raise LedgerError(
+            f"{path}: holds {scan.head.seq} lines, but the database does not know this ledger"
+            f" ({ledger.id}); is --database-url right? If the database was made anew, --restore"
+            " puts the ledger's bios back into it"
+        )
+    there = known or _empty_head(ledger)
     if there.seq <= scan.head.seq and scan.damage is not None:
         # Each line is in the database before a byte of it is in the file.
         raise LedgerError(
             f"{path}: ends in a torn line behind line {scan.head.seq}, and the database, at line"
             f" {there.seq}, cannot confirm that nothing is lost by cutting it; is it an older"
             f" copy? Bring back the newest database, or, if what stands behind byte {scan.size} is"
-            " worth nothing, cut it off by hand"
+            " worth nothing, cut it off by hand; artist-bio-gen verify shows both sides"
         )
-    _require_common_line(ledger, store, scan.head, there)
+    # Before anything is changed, and before a wrong database is told of this ledger.
+    reached = max(scan.head.seq, there.seq)
+    if (noted := max(noted_seq(path), seen)) > reached:
+        raise LedgerError(
+            f"{path}: its head tells of {noted} lines, but file and database go no further than"
+            f" line {reached}: both are older copies, or this is another database. Bring back the"
+            f" newest of them; or, if these lines are to be given up, remove {path.name}.head"
+        )
+    require_common_line(ledger, store, scan.head, there)
+    if known is None:
+        store.create_head(there, path_text(path.resolve()))
     quarantine = None
     if scan.unsynced:
         ledger.renew()
@@ -106,13 +111,6 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
         quarantine = str(ledger.cut())
     appended = _append_missing(ledger, store) if there.seq > scan.head.seq else 0
     put_back = _put_back(ledger, store, there) if there.seq < scan.head.seq else 0
-    if (noted := noted_seq(path)) > ledger.head.seq:
-        raise LedgerError(
-            f"{path}: its head tells of {noted} lines, but file and database go no further than"
-            f" line {ledger.head.seq}: both are older copies, or this is another database. Bring"
-            f" back the newest of them; or, if these lines are to be given up, remove"
-            f" {path.name}.head"
-        )
     ledger.save_head()
     begun = str(ledger.file) if scan.unsynced and ledger.file != scan.file else None
     return Reconciled(ledger.head.seq, quarantine, appended, put_back, begun)
@@ -122,8 +120,9 @@ def _empty_head(ledger: Ledger) -> Head:
     return Head(ledger.id, 0, ledger.first_prev)
 
 
-def _require_common_line(ledger: Ledger, store: BioStore, here: Head, there: Head) -> None:
-    """The shorter side must end with a line that the longer one has at the same place."""
+def require_common_line(ledger: Ledger, store: BioStore, here: Head, there: Head) -> None:
+    """The shorter side must end with a line that the longer one has at the same place, or it is a
+    LedgerError. `here` is the file's head, `there` the database's."""
     if here.seq <= there.seq:
         known = there.hash if here.seq == there.seq else store.line_hash(ledger.id, here.seq)
         same = here.seq == 0 or known == here.hash
@@ -164,21 +163,27 @@ def _append_missing(ledger: Ledger, store: BioStore) -> int:
 def _put_back(ledger: Ledger, store: BioStore, there: Head) -> int:
     put_back = 0
     for chunk in in_chunks(ledger.lines(after=there.seq)):
-        rows = [_commit_row(data) for data in chunk]
-        for group in _without_repeats(rows):
-            try:
-                store.commit(group, old=there)
-            except RowsRefusedError as exc:
-                raise LedgerError(
-                    f"{ledger.path}: lines {group[0].seq} to {group[-1].seq} cannot be put back"
-                    f" into the database: {exc}"
-                ) from exc
-            there = Head(ledger.id, group[-1].seq, group[-1].hash)
-        put_back += len(rows)
+        there = put_back_lines(ledger, store, [commit_row(data) for data in chunk], there)
+        put_back += len(chunk)
     return put_back
 
 
-def _commit_row(data: bytes) -> CommitRow:
+def put_back_lines(ledger: Ledger, store: BioStore, rows: Sequence[CommitRow], there: Head) -> Head:
+    """Commits lines that stand in the file and not in the database, whose head is `there`, and
+    returns its new head. Under the ledger's lock."""
+    for group in each_artist_once(rows):
+        try:
+            store.commit(group, old=there)
+        except RowsRefusedError as exc:
+            raise LedgerError(
+                f"{ledger.path}: lines {group[0].seq} to {group[-1].seq} cannot be put back"
+                f" into the database: {exc}"
+            ) from exc
+        there = Head(ledger.id, group[-1].seq, group[-1].hash)
+    return there
+
+
+def commit_row(data: bytes) -> CommitRow:
     line = fields(data)
     return CommitRow(
         seq=line["seq"],
@@ -194,7 +199,7 @@ def _commit_row(data: bytes) -> CommitRow:
     )
 
 
-def _without_repeats(rows: Sequence[CommitRow]) -> Iterator[list[CommitRow]]:
+def each_artist_once(rows: Sequence[CommitRow]) -> Iterator[list[CommitRow]]:
     """Groups in which each artist stands once: an artist's later bio must come later."""
     group: list[CommitRow] = []
     seen: set[str] = set()
@@ -276,109 +281,6 @@ def take_over(
                     telemetry.emit("in_flight", run=orphan.run, **asdict(intent))
         orphan.remove()
     return TakenOver(outcomes[Done], outcomes[Failed], outcomes[Intent])
-
-
-# ---- what is left to do ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """When an artist counts as done. `anew_after`: bios of this ledger up to this number, and
-    all of other ledgers, are to be written anew; None outside of a run with --again."""
-
-    run: str
-    prompt_sha256: str
-    on_missing: Literal["insert", "skip", "fail"] = "insert"
-    keep_existing: bool = False
-    retry_failed: bool = False
-    anew_after: int | None = None
-
-
-def writing_anew(
-    store: BioStore, ledger: Ledger, source: str, *, again: bool, say: Callable[[str], None]
-) -> int | None:
-    """Up to which line bios are to be written anew; None when none are. An interrupted --again
-    is gone on with, by whoever resumes with the same input, so that nobody is written anew
-    twice."""
-    begun = store.writing_anew(ledger.id)
-    if begun is not None and begun[1] == source and (again or source != STDIN):
-        say(f"going on with an unfinished --again over {source}")
-        return begun[0]
-    if again:
-        if begun is not None:
-            say(f"an unfinished --again over {begun[1]} is given up for this one")
-        store.set_writing_anew(ledger.id, ledger.head.seq, source)
-        return ledger.head.seq
-    if begun is not None:
-        say(f"an unfinished --again over {begun[1]} is left as it is; resume it with that input")
-    return None
-
-
-def pending(
-    rows: Iterable[Artist | Rejected],
-    known: Callable[[Sequence[str]], Mapping[str, Known]],
-    rules: Rules,
-    *,
-    table: str,
-    under_way: set[str],
-) -> Iterator[Artist | Failed | Rejected | Skipped]:
-    """The artists that are left to do, with the number of the bio to be written; the others as
-    what became of them. Looks up a chunk at a time.
-
-    An id is in `under_way` from here until it is settled, and settled means that the database
-    knows it: so a repeated id is found either there or by the look-up, which is made after.
-    """
-    for chunk in in_chunks(rows):
-        repeated = set()
-        for row in chunk:
-            if isinstance(row, Artist):
-                if row.id in under_way:
-                    repeated.add(id(row))
-                else:
-                    under_way.add(row.id)
-        now = known([row.id for row in chunk if isinstance(row, Artist)])
-        for row in chunk:
-            if not isinstance(row, Artist):
-                yield row
-            elif id(row) in repeated:
-                yield Skipped(row, "repeated")
-            else:
-                outcome = _decide(row, now[row.id], rules, table)
-                if isinstance(outcome, Skipped):
-                    under_way.discard(row.id)
-                yield outcome
-
-
-def _decide(artist: Artist, there: Known, rules: Rules, table: str) -> Artist | Failed | Skipped:
-    if rules.run in (there.run, there.failed_run):
-        return Skipped(artist, "repeated")
-    anew = rules.anew_after is not None
-    if there.generation is not None and not (anew and _at_most(there.seq, rules.anew_after)):
-        return Skipped(
-            artist,
-            "done",
-            changed_input=there.input_sha256 != artist.input_sha256,
-            changed_prompt=there.prompt_sha256 != rules.prompt_sha256,
-        )
-    if there.elsewhere and not anew:
-        return Skipped(artist, "elsewhere")
-    if there.has_bio and rules.keep_existing:
-        return Skipped(artist, "has_bio")
-    counts = there.failed_run is not None and not (anew and there.failed_before_again)
-    if counts and not there.failed_transient and not rules.retry_failed:
-        return Skipped(artist, "failed")
-    if not there.has_row and rules.on_missing == "skip":
-        return Skipped(artist, "no_row")
-    if not there.has_row and rules.on_missing == "fail":
-        reason = f"table {table} has no row with this id; --on-missing insert makes one"
-        return Failed(artist, NO_ROW, reason, attempts=0, transient=True)
-    if there.generation is None:
-        return artist
-    return replace(artist, generation=there.generation + 1)
-
-
-def _at_most(seq: int | None, limit: int | None) -> bool:
-    return seq is not None and limit is not None and seq <= limit
 
 
 def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:

@@ -7,88 +7,55 @@ is opened last, and only when an artist is left who needs it.
 
 from __future__ import annotations
 
+import stat
 import textwrap
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from artist_bio_gen import __version__
+from artist_bio_gen.books import Books, open_books
 from artist_bio_gen.config import Settings, command_line, masked, secrets
 from artist_bio_gen.database.connect import describe
-from artist_bio_gen.database.opening import open_database
 from artist_bio_gen.database.store import BioStore
+from artist_bio_gen.dry_run import dry_run
 from artist_bio_gen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_SOME_FAILED,
     ArtistBioGenError,
+    InputError,
     LedgerError,
     StoppedError,
     UsageError,
 )
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
-from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.ledger import Ledger
-from artist_bio_gen.ledger.sharing import only_run, require_local
 from artist_bio_gen.ledger.segments import noted_seq, real
-from artist_bio_gen.masking import redact
+from artist_bio_gen.ledger.sharing import only_run, require_local
+from artist_bio_gen.masking import holds_key, redact
 from artist_bio_gen.memory import keep_flat
-from artist_bio_gen.parser import choose_columns, parse
+from artist_bio_gen.parser import ColumnChoice, choose_columns, parse
+from artist_bio_gen.pending import Rules, behind, judged, pending, plan, writing_anew
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
-from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
+from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.prompts import Prompt
-from artist_bio_gen.resume import Rules, pending, reconcile, take_over, writing_anew
+from artist_bio_gen.repeats import without_repeats
+from artist_bio_gen.result import RunResult, sum_up
+from artist_bio_gen.resume import reconcile, take_over
 from artist_bio_gen.sources import STDIN, RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.telemetry.counters import Counters, Snapshot
-from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, path_text
+from artist_bio_gen.telemetry.counters import Counters
+from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, Skipped, path_text
 
 _Row = TypeVar("_Row")
-
-SHOWN_REQUESTS = 5
-"""Requests that a dry run shows in full."""
-
-SHOWN_REJECTED = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """What a run came to. Counts are of this run alone; `recovered` are replies of earlier runs,
-    taken from their journals; tokens are those of its calls, failed
-    ones too where the API told. `head_seq` and `head_hash` are the ledger's last line (0 and
-    the first `prev` for an empty ledger); `ledger` is None after a dry run.
-
-    `error` says what ended the run before its input did; an error before the first row is
-    raised instead. `resume_command` is None when nothing is left. `messages` are whole
-    sentences for a person, one each.
-    """
-
-    exit_code: int
-    run: str
-    done: int = 0
-    failed: int = 0
-    rejected: int = 0
-    recovered: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0.0
-    ledger: Path | None = None
-    head_seq: int = 0
-    head_hash: str = ""
-    failures: Path | None = None
-    resume_command: str | None = None
-    error: str | None = None
-    messages: tuple[str, ...] = ()
 
 
 def run(
@@ -130,21 +97,29 @@ def _run(
     attended: bool,
 ) -> RunResult:
     with ExitStack() as stack:
+        read_as = _state_of(settings)
         stream = stack.enter_context(_open_input(settings, control))
         choice = choose_columns(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
-        rows = islice(stream, settings.max_rows)
         model = _choose_model(settings, attended=attended, say=say)
         if settings.dry_run:
-            return _dry_run(run_id, parse(rows, choice), model)
+            found = dry_run(parse(islice(stream, settings.max_rows), choice), model)
+            return RunResult(
+                exit_code=EXIT_DONE, run=run_id, rejected=found.rejected, messages=found.messages
+            )
 
-        books = _open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
+        books = open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
         stack.enter_context(only_run(books.ledger.path, _source(settings)))
         rules = _begin(settings, run_id, books, stream, model, telemetry, say)
+        front = _plan(settings, books, choice, read_as, rules, control, telemetry)
         under_way: set[str] = set()
         left = pending(
-            parse(rows, choice, books.store.id_kind.canonical),
+            behind(
+                front,
+                _artists(settings, stream, choice, books.store, rules),
+                stopped=lambda: control.stopped,
+            ),
             partial(books.lookups.known, books.ledger.id),
             rules,
             table=settings.table,
@@ -163,6 +138,8 @@ def _run(
                     control=control,
                     telemetry=telemetry,
                     redact=partial(redact, secrets=secrets(settings)),
+                    holds_secret=partial(holds_key, secrets=secrets(settings)),
+                    require_room=books.space.require,
                 ),
                 journal,
                 books.committer,
@@ -184,57 +161,10 @@ def _run(
 # ---- what a run needs, opened and checked ----------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Books:
-    """Where it is written what was done. Two connections: the committer's and the feeder's."""
-
-    ledger: Ledger
-    failed_file: FailedFile
-    database: str
-    store: BioStore
-    lookups: BioStore
-    committer: Committer
-
-
-def _open_books(
-    settings: Settings,
-    run_id: str,
-    stack: ExitStack,
-    control: Control,
-    telemetry: Telemetry,
-    say: Callable[[str], None],
-    *,
-    attended: bool,
-) -> _Books:
-    database = open_database(
-        settings.database_url,
-        table=settings.table,
-        allow_fsync_off=settings.allow_fsync_off,
-        may_embed=attended or settings.embedded or settings.yes,
-        may_migrate=settings.migrate or settings.yes,
-        may_create_table=settings.yes,
-        data_dir=settings.data_dir,
-        say=say,
-    )
-    store = stack.enter_context(_open_store(settings, database, control, telemetry))
-    lookups = stack.enter_context(_open_store(settings, database, control, telemetry))
-    ledger = stack.enter_context(_open_ledger(settings, say, control))
-    failed_file = FailedFile(ledger.path, run_id)
-    committer = Committer(
-        ledger,
-        store,
-        failed_file,
-        run=run_id,
-        reconcile=partial(reconcile, ledger, store),
-        telemetry=telemetry,
-    )
-    return _Books(ledger, failed_file, database, store, lookups, committer)
-
-
 def _begin(
     settings: Settings,
     run_id: str,
-    books: _Books,
+    books: Books,
     stream: RowStream,
     model: Model,
     telemetry: Telemetry,
@@ -263,15 +193,68 @@ def _begin(
     telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
     for sentence in (*found.report(), *taken.report()):
         telemetry.emit("notice", run=run_id, text=sentence)
-    source = _source(settings)
     return Rules(
         run=run_id,
         prompt_sha256=model.fingerprint,
         on_missing=settings.on_missing,
         keep_existing=settings.keep_existing,
+        refresh=settings.refresh == "changed",
         retry_failed=settings.retry_failed,
-        anew_after=writing_anew(store, ledger, source, again=settings.again, say=say),
+        anew_after=writing_anew(
+            store,
+            ledger,
+            _source(settings),
+            again=settings.again,
+            just_some=_just_some(settings),
+            say=say,
+        ),
     )
+
+
+def _plan(
+    settings: Settings,
+    books: Books,
+    choice: ColumnChoice,
+    read_as: tuple[int, ...] | None,
+    rules: Rules,
+    control: Control,
+    telemetry: Telemetry,
+) -> int:
+    """Tells what a run that goes on with a ledger will do, before its first call. Gives the number
+    of rows at the front for which that is nothing, and which the work may pass over."""
+    if books.begun:
+        return 0
+    if read_as is None:
+        text = "input: it can be read only once, so what remains cannot be told beforehand"
+        telemetry.emit("notice", run=rules.run, text=text)
+        return 0
+    under_way: set[str] = set()
+    tally = SkipTally(rules.run, telemetry)
+    with _open_input(settings, control) as stream:
+        found = plan(
+            judged(
+                _artists(settings, stream, choice, books.store, rules),
+                partial(books.lookups.known, books.ledger.id),
+                rules,
+                table=settings.table,
+                under_way=under_way,
+            ),
+            under_way,
+            skipped=tally.add,
+            tell=lambda text: telemetry.emit("notice", run=rules.run, text=text),
+            stopped=lambda: control.stopped,
+        )
+    tally.tell()
+    if _state_of(settings) != read_as:
+        raise InputError(
+            f"{settings.input}: was changed while it was looked through; no call was made. Start"
+            " again when it is whole"
+        )
+    if found.whole:
+        telemetry.emit("planned", run=rules.run, **found.counts())
+        for sentence in found.report():
+            telemetry.emit("notice", run=rules.run, text=sentence)
+    return found.front
 
 
 def _check(settings: Settings) -> None:
@@ -281,16 +264,33 @@ def _check(settings: Settings) -> None:
         raise UsageError(
             "--again writes bios anew and --keep-existing keeps them; give one of the two"
         )
+    if settings.again and _just_some(settings):
+        raise UsageError(
+            "--again writes every bio anew, --refresh and --retry-failed just some; give either"
+        )
+    if settings.refresh == "changed" and settings.keep_existing:
+        raise UsageError(
+            "--refresh changed writes bios anew and --keep-existing keeps them; give one of the two"
+        )
     if settings.dry_run:
         return
     if not settings.allow_network_filesystem:
         require_local(real(settings.output))
     there = settings.output.exists()
+    if _just_some(settings) and not there and not noted_seq(real(settings.output)):
+        raise UsageError(
+            f"{settings.output}: no ledger is there, so nothing can have failed or changed; begin"
+            " one without --refresh and --retry-failed"
+        )
     if there and not settings.resume:
         raise UsageError(
             f"{settings.output}: a ledger is there already and is never overwritten; go on with it"
             f" by: {command_line(settings, resume=True)}, or name another file with --output"
         )
+
+
+def _just_some(settings: Settings) -> bool:
+    return settings.retry_failed or settings.refresh == "changed"
 
 
 def _source(settings: Settings) -> str:
@@ -309,51 +309,36 @@ def _open_input(settings: Settings, control: Control) -> RowStream:
     )
 
 
+def _state_of(settings: Settings) -> tuple[int, ...] | None:
+    """By what it shows that the input was changed; None for one that can be read only once."""
+    if settings.input is None or settings.input == STDIN:
+        return None
+    try:
+        there = Path(settings.input).stat()
+    except (OSError, ValueError):
+        return None  # opening it tells what is wrong
+    if not stat.S_ISREG(there.st_mode):
+        return None
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
+
+
+def _artists(
+    settings: Settings,
+    stream: RowStream,
+    choice: ColumnChoice,
+    store: BioStore,
+    rules: Rules,
+) -> Iterator[Artist | Rejected | Skipped]:
+    """The input's artists, with ids in the form of the table's. In a refresh the first of the
+    rows with one id counts, as it did when the bio was written: else each of the others would
+    look like a change."""
+    artists = parse(islice(stream, settings.max_rows), choice, store.id_kind.canonical)
+    return without_repeats(artists) if rules.refresh else artists
+
+
 def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
     counts = (stream.estimated_row_count, settings.max_rows)
     return min((count for count in counts if count is not None), default=None)
-
-
-def _open_ledger(settings: Settings, say: Callable[[str], None], control: Control) -> Ledger:
-    path = real(settings.output)
-
-    def cancelled() -> bool:
-        return control.stopped_longer_than(settings.grace)
-
-    if settings.resume and path.exists():
-        return Ledger.open(path, cancelled=cancelled)
-    if settings.resume and (noted := noted_seq(path)):
-        say(
-            f"{path} is gone; its head is there and tells of {noted:,} lines, which are"
-            " brought back from the database"
-        )
-        return Ledger.reopen(path, cancelled=cancelled)
-    if settings.resume:
-        say(f"{path}: no ledger is there yet; a new one is begun")
-    # Refuses one that another process has begun meanwhile.
-    return Ledger.create(path, cancelled=cancelled)
-
-
-def _open_store(
-    settings: Settings, database: str, control: Control, telemetry: Telemetry
-) -> BioStore:
-    def trouble(reason: str) -> None:
-        control.pause()
-        telemetry.emit("paused", reason=f"the database is away: {reason}")
-
-    def recovery() -> None:
-        control.resume()
-        telemetry.emit("flowing", reason="the database is back")
-
-    return BioStore(
-        database,
-        table=settings.table,
-        insert_missing=settings.on_missing == "insert",
-        max_wait=settings.max_wait,
-        on_trouble=trouble,
-        on_recovery=recovery,
-        sleep=control.sleep,
-    )
 
 
 def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> Model:
@@ -437,7 +422,7 @@ def _first_bios(count: int, say: Callable[[str], None]) -> Callable[[Done], None
 def _finish(
     settings: Settings,
     run_id: str,
-    books: _Books,
+    books: Books,
     rules: Rules,
     counters: Counters,
     telemetry: Telemetry,
@@ -451,7 +436,15 @@ def _finish(
                 books.ledger.save_head()
     except LedgerError as exc:
         control.stop("error", exc)  # changes nothing where it is what had ended the run
-    result = _result(settings, run_id, books, counters, control)
+    result = sum_up(
+        run_id,
+        counters.snapshot(),
+        control,
+        ledger=books.ledger.path,
+        head=books.ledger.head,
+        failures=books.failed_file.path,
+        resume_command=command_line(settings, resume=True),
+    )
     counts = {
         "done": result.done,
         "failed": result.failed,
@@ -461,6 +454,7 @@ def _finish(
     try:
         if (
             rules.anew_after is not None
+            and not rules.just_some
             and not control.stopped
             and not books.store.has_transient_failures(books.ledger.id, run_id)
         ):
@@ -478,62 +472,3 @@ def _finish(
         # or the log's disk is full.
         say(f"the end of the run could not be noted: {exc or 'the database is away'}")
     return result
-
-
-def _result(
-    settings: Settings, run_id: str, books: _Books, counters: Counters, control: Control
-) -> RunResult:
-    now = counters.snapshot()
-    left_out = now.failed + now.rejected + now.skipped.get("failed", 0)
-    if control.error is not None:
-        exit_code = control.error.exit_code
-    elif control.stopped:
-        exit_code = EXIT_INTERRUPTED
-    else:
-        exit_code = EXIT_SOME_FAILED if left_out else EXIT_DONE
-    failures = books.failed_file.path
-    return RunResult(
-        exit_code=exit_code,
-        run=run_id,
-        done=now.done,
-        failed=now.failed,
-        rejected=now.rejected,
-        recovered=now.recovered,
-        skipped=dict(now.skipped),
-        input_tokens=now.input_tokens,
-        output_tokens=now.output_tokens,
-        seconds=now.seconds,
-        ledger=books.ledger.path,
-        head_seq=books.ledger.head.seq,
-        head_hash=books.ledger.head.hash,
-        failures=failures if left_out and failures.exists() else None,
-        resume_command=command_line(settings, resume=True) if control.stopped else None,
-        error=None if control.error is None else str(control.error),
-        messages=tuple(_changes(now)),
-    )
-
-
-def _changes(now: Snapshot) -> Iterator[str]:
-    for count, what in ((now.changed_input, "input"), (now.changed_prompt, "prompt or model")):
-        if count:
-            yield (
-                f"{count:,} finished artists have another {what} now; their bios were left as they"
-                " are (--again writes all anew)"
-            )
-
-
-def _dry_run(run_id: str, rows: Iterable[Artist | Rejected], model: Model) -> RunResult:
-    """Parses everything and shows the first requests; no call, no write, no database."""
-    messages = []
-    artists = rejected = 0
-    for row in rows:
-        if isinstance(row, Rejected):
-            rejected += 1
-            if rejected <= SHOWN_REJECTED:
-                messages.append(f"row {row.row} would be rejected: {row.reason}")
-            continue
-        artists += 1
-        if artists <= SHOWN_REQUESTS:
-            messages.append(f"request for artist {row.id} ({row.name}):\n{model.show(row)}")
-    messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
-    return RunResult(exit_code=EXIT_DONE, run=run_id, rejected=rejected, messages=tuple(messages))

@@ -161,10 +161,13 @@ class Rejected:
     text: str = ""
 
 
-SkipReason: TypeAlias = Literal["done", "elsewhere", "has_bio", "no_row", "failed", "repeated"]
+SkipReason: TypeAlias = Literal[
+    "done", "elsewhere", "has_bio", "no_row", "failed", "repeated", "left"
+]
 """done: committed in this ledger; elsewhere: in another ledger of this database; has_bio: its
 row holds a bio (--keep-existing); no_row: not in the table (--on-missing skip); failed: failed
-for good in an earlier run; repeated: the id stood in this input before."""
+for good in an earlier run; repeated: the id stood in this input before; left: not of the kind that
+this run takes (--refresh, --retry-failed), and for a plain --resume."""
 
 
 @dataclass(frozen=True, slots=True)

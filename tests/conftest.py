@@ -8,23 +8,15 @@ The fixtures `postgresql` and `postgresql_noproc` of pytest-postgresql stand on 
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import signal
-import tempfile
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pytest_postgresql import factories
 
-from artist_bio_gen.database import embedded
+from tests.postgres import Postgres, server, short_folder
 
 
 def pytest_sessionstart() -> None:
@@ -45,60 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(missing)
 
 
-@dataclass(frozen=True, slots=True)
-class Postgres:
-    """The server of this session, with the names that pytest-postgresql looks for."""
-
-    url: str
-    host: str
-    port: int
-    user: str
-    password: str
-    maintenance_dbname: str
-    options: str = ""
-    template_dbname: str | None = None
-
-    @classmethod
-    def at(cls, url: str) -> Postgres:
-        """`url` leads to a database that exists and is only used to create others from."""
-        found = conninfo_to_dict(url)
-        return cls(
-            url,
-            host=str(found.get("host") or ""),
-            port=int(found.get("port") or 5432),
-            user=str(found.get("user") or "postgres"),
-            password=str(found.get("password") or ""),
-            maintenance_dbname=str(found.get("dbname") or "postgres"),
-        )
-
-    def database(self, name: str) -> str:
-        """The address of another database of this server, in the form of this one's."""
-        if "://" in self.url:
-            return urlsplit(self.url)._replace(path=f"/{name}").geturl()
-        return make_conninfo(self.url, dbname=name)
-
-
 @pytest.fixture(scope="session")
 def short_dir() -> Iterator[Path]:
-    """A folder for data folders: unlike pytest's own, its path leaves room for a socket, and
-    the account that Postgres runs as under root gets through."""
-    folder = Path(tempfile.mkdtemp(prefix="abg-", dir="/tmp"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
 def postgres(short_dir: Path) -> Iterator[Postgres]:
-    given = os.environ.get("TEST_DATABASE_URL")
-    if given:
-        yield Postgres.at(given)
-        return
-    data_dir = short_dir / "session"
-    try:
-        yield Postgres.at(embedded.start(data_dir).url)
-    finally:
-        embedded.stop(data_dir)
+    with server(short_dir) as started:
+        yield started
 
 
 postgresql_noproc = factories.postgresql_noproc(depends_on="postgres")
@@ -114,12 +62,5 @@ def _administration(postgres: Postgres) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def database_url(postgres: Postgres, _administration: psycopg.Connection) -> Iterator[str]:
     """The address of an empty database in UTF-8, which is dropped afterwards, whoever uses it."""
-    name = f"test_{uuid.uuid4().hex}"
-    identifier = sql.Identifier(name)
-    _administration.execute(
-        sql.SQL("create database {} template template0 encoding 'UTF8'").format(identifier)
-    )
-    try:
-        yield postgres.database(name)
-    finally:
-        _administration.execute(sql.SQL("drop database {} with (force)").format(identifier))
+    with postgres.empty_database(_administration) as url:
+        yield url

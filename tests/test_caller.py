@@ -73,6 +73,8 @@ class Bench:
         folder: Path,
         *answers: Bio | Exception,
         redact: Callable[[str], str] = str,
+        holds_secret: Callable[[str], bool] = lambda text: False,
+        require_room: Callable[[], None] = lambda: None,
         **policy: float,
     ) -> None:
         self.ledger = folder / "out.jsonl"
@@ -89,6 +91,8 @@ class Bench:
             control=self.control,
             telemetry=Telemetry(self.heard),
             redact=redact,
+            holds_secret=holds_secret,
+            require_room=require_room,
             clock=self.control.clock,
         )
 
@@ -453,3 +457,90 @@ def test_a_key_that_the_server_repeats_is_kept_nowhere(bench: Make, error: Excep
     assert b"s3cret-key" not in b"".join(
         args[1] for name, args in made.files.made if name == "write"
     )
+
+
+# ---- secrets, and room on the disk --------------------------------------------------------------
+
+KEY = "sk-canary-0123456789abcdef"
+
+
+def secretive(bench: Make, *answers: Bio | Exception, **settings: Any) -> Bench:
+    return bench(
+        *answers,
+        redact=lambda text: text.replace(KEY, "***"),
+        holds_secret=lambda text: KEY in text,
+        **settings,
+    )
+
+
+def journal_of(made: Bench) -> bytes:
+    return b"".join(path.read_bytes() for path in made.ledger.parent.glob("*.journal.*"))
+
+
+def test_a_text_with_the_key_in_it_is_no_bio_and_is_kept_without_it(bench: Make) -> None:
+    made = secretive(bench, bio(f"She sang {KEY}."))
+    bought = made.buy()
+    assert isinstance(bought, Failed)
+    assert (bought.kind, bought.transient, bought.attempts) == ("secret", False, 1)
+    assert (bought.text, bought.usage) == ("She sang ***.", bio().usage)
+    assert len(made.model.calls) == 1
+    assert KEY.encode() not in journal_of(made)
+    assert made.left() == [bought]
+
+
+@pytest.mark.parametrize("name", ["response_id", "request_id", "finish_reason"])
+def test_a_reply_that_tells_the_key_beside_its_text_is_kept_without_it(
+    bench: Make, name: str
+) -> None:
+    made = secretive(bench, replace(bio(), **{name: f"x-{KEY}"}))
+    assert made.buy() == replace(bio(), **{name: "x-***"})
+    assert KEY.encode() not in journal_of(made)
+
+
+@pytest.mark.parametrize("name", ["message", "text", "response_id"])
+def test_a_failure_that_tells_the_key_is_kept_without_it(bench: Make, name: str) -> None:
+    said = {"message": "no", "text": "no", "response_id": "no", name: f"no {KEY}"}
+    made = secretive(bench, Unusable(**said, kind="refused"))
+    bought = made.buy()
+    assert isinstance(bought, Failed)
+    assert KEY not in f"{bought} {made.heard.events}"
+    assert KEY.encode() not in journal_of(made)
+
+
+def test_a_retry_is_told_without_the_key(bench: Make) -> None:
+    error = CallFailed(f"500 {KEY}", kind="server_error", answered=True)
+    made = secretive(bench, error, bio())
+    made.buy()
+    (told,) = made.heard.fields("retrying")
+    assert told["reason"] == "500 ***"
+
+
+def test_room_is_asked_for_before_each_call(bench: Make) -> None:
+    room = iter([True, True, False])
+
+    def require_room() -> None:
+        if not next(room):
+            raise LimitError("no room")
+
+    made = bench(failing(), require_room=require_room)
+    with pytest.raises(LimitError):
+        made.buy()
+    assert len(made.model.calls) == 2
+    assert made.heard.names().count("calling") == 2
+    assert made.left() == []
+
+
+def test_an_unanswered_call_stays_in_the_journal_when_there_is_no_room_to_repeat_it(
+    bench: Make,
+) -> None:
+    room = iter([True, False])
+
+    def require_room() -> None:
+        if not next(room):
+            raise LimitError("no room")
+
+    made = bench(failing(answered=False), require_room=require_room)
+    with pytest.raises(LimitError):
+        made.buy()
+    (left,) = made.left()
+    assert isinstance(left, Intent)

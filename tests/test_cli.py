@@ -31,7 +31,7 @@ from artist_bio_gen.errors import (
     UsageError,
 )
 from artist_bio_gen.processor.control import Control
-from artist_bio_gen.runner import RunResult
+from artist_bio_gen.result import RunResult
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 

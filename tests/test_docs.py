@@ -53,7 +53,24 @@ TOLD_TO_PEOPLE = [page for page in PAGES if page.name not in ("AGENTS.md", "CHAN
 NOT_RUN = ("cd", "cp", "export", "git", "pip", "scripts/", ".venv/")
 """How the lines of a block of `sh` begin that has no mark and is not run."""
 
-OF_OTHER_COMMANDS = {"--help", "--json", "--fix", "--upgrade"}
+OF_OTHER_COMMANDS = {
+    *("--help", "--json", "--fix", "--upgrade"),
+    *(
+        "--artist",
+        "--examples",
+        "--expect-head",
+        "--follow",
+        "--format",
+        "--ledger-id",
+        "--list",
+        "--newest",
+        "--offline",
+        "--processes",
+        "--raw",
+        "--replace",
+        "--to",
+    ),
+}
 """Flags that a page may name and that are no settings."""
 
 _FENCE = re.compile(r"^```(\w+)([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -214,7 +231,12 @@ def after_a_run(told: Story) -> None:
 
 @pytest.mark.embedded
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/ledger.md", "docs/prompts.md", "docs/database.md"]
+    "page",
+    [
+        *("README.md", "docs/ledger.md", "docs/prompts.md", "docs/database.md"),
+        *("docs/adopt.md", "docs/ledger-command.md", "docs/repair.md"),
+        "docs/verify.md",
+    ],
 )
 def test_the_examples_of_a_page_run(
     page: str, database_url: str, tmp_path: Path, short_dir: Path

@@ -15,6 +15,7 @@ from artist_bio_gen.ledger.files import (
     NETWORK_FILE_SYSTEMS,
     REAL,
     file_system_type,
+    held,
     is_same_file,
     open_locked,
     sync_folder,
@@ -138,6 +139,12 @@ def test_a_lock_that_fails_is_an_error_and_leaves_no_descriptor(tmp_path: Path, 
     with pytest.raises(OSError, match=os.strerror(error)):
         open_locked(files.calls, tmp_path / "journal", os.O_RDWR | os.O_CREAT)
     assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
+
+
+def test_a_file_to_be_held_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    lost = tmp_path / "gone" / "run"
+    with pytest.raises(LedgerFileError, match=f"{lost}: cannot be made"), held(REAL, lost):
+        pytest.fail("nothing is held")
 
 
 def test_a_file_that_was_deleted_or_replaced_is_not_the_same(tmp_path: Path) -> None:

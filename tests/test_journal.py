@@ -146,6 +146,17 @@ def test_an_orphan_is_there_until_it_is_removed(ledger: Path) -> None:
     assert list(orphans(ledger)) == []
 
 
+@pytest.mark.parametrize("error", DISK_ERRORS)
+def test_an_orphan_that_cannot_be_removed_is_told_and_stays(ledger: Path, error: int) -> None:
+    with Journal(ledger, RUN) as journal:
+        buy(journal, 1)
+    files = FaultyFiles(Fault("unlink", error))
+    (orphan,) = orphans(ledger, files=files.calls)
+    with pytest.raises(LedgerFileError, match=f"cannot be removed .{os.strerror(error)}"):
+        orphan.remove()
+    assert files_of(ledger) == [f"out.jsonl.journal.{RUN}.000001"]
+
+
 def test_files_of_others_are_left_alone(ledger: Path) -> None:
     for name in (
         f"out.jsonl.journal.{RUN}",
@@ -204,6 +215,16 @@ def test_one_slow_artist_keeps_its_own_files_only(ledger: Path) -> None:
         journal.reply(artist(0), bio("slow"))
         assert len(files_of(ledger)) <= 3
         journal.sync()
+    assert "0" in [entry.artist.id for entry in entries_of(ledger) if isinstance(entry, Reply)]
+
+
+def test_what_is_not_settled_stays_while_the_run_goes_on(ledger: Path) -> None:
+    with Journal(ledger, RUN, segment_bytes=1_000) as journal:
+        buy(journal, 0)
+        for number in range(1, 20):
+            buy(journal, number)
+            journal.sync()
+            journal.settle([str(number)])
     assert "0" in [entry.artist.id for entry in entries_of(ledger) if isinstance(entry, Reply)]
 
 

@@ -135,6 +135,18 @@ def test_a_failed_create_is_told_and_can_be_gone_on_from(
         assert saved_head(path)["ledger"] == ledger.id
 
 
+@pytest.mark.parametrize("error", DISK_ERRORS)
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_deleted_ledger_that_cannot_be_made_again_is_told(
+    path: Path, call: str, error: int
+) -> None:
+    make_ledger(path, 1).close()
+    path.unlink()
+    files = FaultyFiles(Fault(call, error))
+    with pytest.raises(LedgerFileError, match=os.strerror(error)):
+        Ledger.reopen(path, files=files.calls)
+
+
 def test_open_of_a_missing_ledger(path: Path) -> None:
     with pytest.raises(UsageError, match="there is no ledger"):
         Ledger.open(path)

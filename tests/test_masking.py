@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artist_bio_gen.masking import MASK, mask_key, mask_passwords, passwords_in, redact
+from artist_bio_gen.masking import MASK, holds_key, mask_key, mask_passwords, passwords_in, redact
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,11 @@ def test_the_longer_of_two_secrets_goes_first() -> None:
 
 def test_very_short_secrets_are_left_since_they_are_in_every_word() -> None:
     assert redact("an artist", ["a"]) == "an artist"
+
+
+def test_a_key_within_a_text_is_found_and_words_are_not() -> None:
+    key = "sk-canary-0123456789"
+    assert holds_key(f"Her bio, {key}.", ["music", key])
+    assert not holds_key("Her music.", ["music", key])
+    assert not holds_key(f"Her bio, {key[:-1]}.", [key])
+    assert not holds_key("Her bio.", [])

@@ -17,6 +17,7 @@ from artist_bio_gen.errors import (
     LedgerFileError,
     LimitError,
     StoppedError,
+    Unavailable,
     Unusable,
 )
 from artist_bio_gen.ledger.journal import SEGMENT_BYTES, Intent, Journal, Reply, orphans
@@ -70,6 +71,7 @@ class Bench:
         max_consecutive_failures: int = 0,
         segment_bytes: int = SEGMENT_BYTES,
         journal: type[Journal] = Journal,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = folder / "out.jsonl"
         self.files = FaultyFiles()
@@ -89,6 +91,7 @@ class Bench:
                 policy=RetryPolicy(max_attempts=1),
                 control=self.control,
                 telemetry=telemetry,
+                require_room=require_room,
             ),
             self.journal,
             self.ending,  # type: ignore[arg-type]
@@ -290,6 +293,23 @@ def test_replies_are_synced_before_they_are_made_final(bench: Make) -> None:
     assert (len(made.ending.items), made.control.error) == (50, None)
 
 
+def test_nothing_is_made_final_while_its_sync_still_lasts(bench: Make) -> None:
+    made_final = threading.Event()
+    early: list[bool] = []
+
+    class SlowSync(Journal):
+        def sync(self) -> None:
+            # Whoever hurries on does so within this time; nobody who waits is waited for.
+            early.append(made_final.wait(0.5) if not early else False)
+            super().sync()
+
+    made = bench(write, workers=1, journal=SlowSync)
+    made.ending.before = lambda group: made_final.set()
+    made.run(artists(1))
+    assert early[0] is False
+    assert made.ending.ids() == ["1"]
+
+
 def test_groups_are_bounded(bench: Make) -> None:
     made = bench(write, workers=2)
     first = threading.Event()
@@ -362,6 +382,23 @@ def test_a_stop_finishes_the_calls_in_flight_and_begins_none(bench: Make) -> Non
     assert made.ending.ids() == sorted(calls.begun, key=int)
     assert (made.control.reason, made.control.error) == ("signal", None)
     assert made.left() == []
+
+
+def test_a_stop_while_a_busy_model_is_waited_for_leaves_the_artist_to_the_next_run(
+    bench: Make,
+) -> None:
+    asked = threading.Event()
+
+    def busy(artist: Artist, request_id: str) -> Bio:
+        asked.set()
+        raise Unavailable("busy", kind="overloaded", retry_after=IN_TIME)
+
+    made = bench(busy, workers=1)
+    thread = made.begin(artists(1))
+    assert asked.wait(IN_TIME)
+    made.control.stop("signal")
+    end(thread)
+    assert (made.ending.items, made.all_back, made.left()) == ([], True, [])
 
 
 def test_a_stop_before_the_first_row(bench: Make) -> None:
@@ -643,3 +680,44 @@ def test_what_was_skipped_before_the_source_broke_is_told(
     made.run(rows())
     told = {each["reason"]: each["count"] for each in made.heard.fields("skipped")}
     assert told == {"done": 900, "elsewhere": 50}
+
+
+@pytest.mark.parametrize("nth", range(1, 11))
+def test_no_call_is_made_once_the_disk_is_full(bench: Make, tmp_path: Path, nth: int) -> None:
+    """Whatever write it is that finds it full, an intent or a reply: what is called has its intent
+    in the journal, what has arrived is handed on, and nothing else is begun."""
+    called: list[str] = []
+
+    def count(artist: Artist, request_id: str) -> Bio:
+        called.append(artist.id)
+        return write(artist, request_id)
+
+    made = bench(count, workers=4)
+    made.files.add(Fault("write", errno.ENOSPC, nth, forever=True))
+    made.run(artists(1_000))
+    assert isinstance(made.control.error, LedgerFileError)
+    assert made.control.error.exit_code == 6
+    entries = b"".join(path.read_bytes() for path in tmp_path.glob("*.journal.*"))
+    assert entries.count(b"\n") == nth - 1
+    assert entries.count(b'"is":"intent"') == len(called)
+    assert made.ending.ids() == sorted(called, key=int)
+
+
+def test_without_room_on_the_disk_no_call_is_made(bench: Make) -> None:
+    calls = Calls(4)
+    room = [True]
+
+    def require_room() -> None:
+        if not room[0]:
+            raise LimitError("no room")
+
+    made = bench(calls, workers=4, require_room=require_room)
+    thread = made.begin(artists(1_000))
+    assert calls.all_begun.wait(IN_TIME)
+    room[0] = False
+    calls.let_go.set()
+    end(thread)
+    assert isinstance(made.control.error, LimitError)
+    assert len(calls.begun) == 4
+    assert made.ending.ids() == sorted(calls.begun, key=int)
+    assert made.left() == []

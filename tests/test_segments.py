@@ -94,6 +94,13 @@ def test_a_missing_file_is_named(path: Path) -> None:
         segments(path)
 
 
+def test_a_file_that_cannot_be_read_is_told(path: Path) -> None:
+    make_ledger(path, 1).close()
+    second(path).mkdir()
+    with pytest.raises(LedgerFileError, match=r"out\.0001\.jsonl: cannot be read"):
+        segments(path)
+
+
 # ---- after a failed fsync ---------------------------------------------------------------------
 
 
@@ -259,6 +266,22 @@ def test_another_process_does_not_go_on_in_the_file(path: Path) -> None:
             other.renew()
             other.append(next_lines(other, 1))
         assert numbers(other) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EMFILE])
+def test_a_new_file_that_cannot_be_opened_is_told_and_gone_on_with_later(
+    path: Path, error: int
+) -> None:
+    fail_to_sync(path, 1, 1)
+    files = FaultyFiles()
+    with Ledger.open(path, files=files.calls) as late:
+        renewed(path).close()
+        files.add(Fault("open", error))
+        told = rf"out\.0001\.jsonl: cannot be opened: {os.strerror(error)}"
+        with pytest.raises(LedgerFileError, match=told), late.locked():
+            pytest.fail("nothing may be written")
+    with Ledger.open(path) as again:
+        assert (again.scan().head.seq, again.file) == (2, second(path))
 
 
 def test_a_process_that_knew_the_file_before_goes_on_in_the_new_one(path: Path) -> None:

@@ -28,7 +28,7 @@ from artist_bio_gen.telemetry.progress import (
 )
 
 if TYPE_CHECKING:
-    from artist_bio_gen.runner import RunResult
+    from artist_bio_gen.result import RunResult
 
 SKIPPED = {
     "done": "done before",
@@ -37,6 +37,7 @@ SKIPPED = {
     "no_row": "not in the table",
     "failed": "failed before",
     "repeated": "repeated",
+    "left": "left for a plain --resume",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
@@ -47,6 +49,20 @@ def connect_first(conninfo: str) -> psycopg.Connection:
         where = describe(conninfo)
         raise ConfigError(
             f"{where}: no connection: {str(exc).strip()}; check --database-url (DATABASE_URL)"
+        ) from exc
+
+
+@contextmanager
+def at_the_start(conninfo: str) -> Iterator[None]:
+    """Before anything is bought there is no need to ride anything out: a server that goes away, or
+    refuses what nobody foresaw, is told (ConfigError), and the command can be given again."""
+    try:
+        yield
+    except psycopg.Error as exc:
+        state = f" (SQLSTATE {exc.sqlstate})" if exc.sqlstate else ""
+        raise ConfigError(
+            f"{describe(conninfo)}: {str(exc).strip()}{state}; nothing was bought: start again when"
+            " that is mended"
         ) from exc
 
 

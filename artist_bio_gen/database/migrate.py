@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from artist_bio_gen.database.connect import connect_first, table_identifier
+from artist_bio_gen.database.connect import at_the_start, connect_first, table_identifier
 from artist_bio_gen.errors import ConfigError
 
 _LOCK = 0x61727462696F  # any number of ours: one migration at a time in a database
@@ -71,7 +71,7 @@ def migrate(conninfo: str, *, table: str) -> list[str]:
     """Applies what is missing and makes `table` where there is none. Returns a line for each
     thing done. All in one transaction: a crash leaves the database as it was."""
     done = []
-    with connect_first(conninfo) as conn, conn.transaction():
+    with at_the_start(conninfo), connect_first(conninfo) as conn, conn.transaction():
         conn.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         try:
             for migration in pending(conn):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from artist_bio_gen.database.connect import check_server, connect_first, describe
+from artist_bio_gen.database.connect import at_the_start, check_server, connect_first, describe
 from artist_bio_gen.database.migrate import migrate, pending, table_exists
 from artist_bio_gen.errors import ConfigError
 
@@ -29,7 +29,7 @@ def open_database(
     if address is None:
         address = _start_embedded(data_dir, may_embed, say)
         may_migrate = may_create_table = True
-    with connect_first(address) as conn:
+    with at_the_start(address), connect_first(address) as conn:
         check_server(conn, allow_fsync_off=allow_fsync_off)
         try:
             lacking = [f"{item.number:04d}_{item.name}" for item in pending(conn)]

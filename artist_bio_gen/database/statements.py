@@ -27,8 +27,10 @@ def _in_statement(table: str) -> sql.Identifier:
 def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
     """One statement, one round trip: the head moves, or nothing is written. The bio's row is
     updated first and inserted only where there is none, so that a table needs no unique
-    constraint, and columns of the user's that may not be null only matter for new rows."""
-    # `sql_type` is one of the constants of ids.py.
+    constraint, and columns of the user's that may not be null only matter for new rows. A failure
+    is noted only as long as it is the newest that is known of its artist."""
+    # `sql_type` is one of the constants of ids.py. Texts are sent as binary (%b): psycopg escapes
+    # an array of texts letter by letter otherwise, which costs more than all else of a commit.
     type_ = sql.SQL(kind.sql_type)
     inserted = (
         """
@@ -48,9 +50,9 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
         returning seq
     ), d as (
         select * from unnest(
-            %(seqs)s::bigint[], %(hashes)s::text[], %(lines)s::text[], %(runs)s::uuid[],
-            %(ids)s::text[], %(names)s::text[], %(bios)s::text[], %(generations)s::integer[],
-            %(inputs)s::text[], %(prompts)s::text[]
+            %(seqs)s::bigint[], %(hashes)b::text[], %(lines)b::text[], %(runs)b::uuid[],
+            %(ids)b::text[], %(names)b::text[], %(bios)b::text[], %(generations)s::integer[],
+            %(inputs)b::text[], %(prompts)b::text[]
         ) as d(seq, hash, line, run, id, name, bio, generation, input_sha256, prompt_sha256)
     ), committed as (
         insert into artist_bio_gen.commits (ledger, seq, run, artist_id, generation, input_sha256,
@@ -58,6 +60,9 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
         select %(ledger)s, d.seq, d.run, d.id, d.generation, d.input_sha256, d.prompt_sha256,
             d.hash, d.line
         from d where exists (select from moved)
+    ), got_one as (
+        delete from artist_bio_gen.failures f using d
+        where f.ledger = %(ledger)s and f.artist_id = d.id and exists (select from moved)
     ), replaced as (
         insert into artist_bio_gen.replaced_bios (ledger, seq, artist_id, bio)
         select %(ledger)s, d.seq, d.id, min(t.bio) from d join {table} t on t.id = d.id::{type}
@@ -90,7 +95,7 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
                 where o.artist_id = i.id and o.ledger <> %(ledger)s
                   and h.table_name = %(table)s),
         f.run::text, f.transient, f.failed_at < g.again_at
-    from unnest(%(ids)s::text[]) as i(id)
+    from unnest(%(ids)b::text[]) as i(id)
     left join artist_bio_gen.heads g on g.ledger = %(ledger)s
     left join lateral (
         select coalesce(bool_or(t.bio <> ''), false) as has_bio from {table} t

@@ -18,9 +18,9 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 import tenacity
-from psycopg import sql
 
 from artist_bio_gen.database.connect import (
+    at_the_start,
     connect,
     connect_first,
     describe,
@@ -130,11 +130,12 @@ class BioStore:
         self._sleep = sleep
         self._conn: psycopg.Connection | None = connect_first(conninfo)
         try:
-            _be_patient(self._conn)
-            self.id_kind, self._table_name = _check_table(self._conn, table)
-            self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
-            self._known_sql = known_statement(table, self.id_kind)
-            self._rehearse(self._conn)
+            with at_the_start(conninfo):
+                _be_patient(self._conn)
+                self.id_kind, self._table_name = check_table(self._conn, table)
+                self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
+                self._known_sql = known_statement(table, self.id_kind)
+                self._rehearse(self._conn)
         except BaseException:
             self.close()
             raise
@@ -153,8 +154,8 @@ class BioStore:
     # ---- the head -------------------------------------------------------------------------
 
     def head(self, ledger: str) -> Head | None:
-        """The head as the database has it; None when it does not know this ledger. ConfigError
-        when the ledger belongs to another table."""
+        """The head as the database has it, once whoever moves it just now has done so; None when it
+        does not know this ledger. ConfigError when the ledger belongs to another table."""
         return self._riding_out(partial(_head_for, ledger=ledger, table=self._table_name))
 
     def create_head(self, head: Head, path: str) -> None:
@@ -211,7 +212,7 @@ class BioStore:
 
         def attempt(conn: psycopg.Connection) -> str | None:
             nonlocal unsure
-            if unsure and _head(conn, old.ledger, for_update=True) == new:
+            if unsure and _head(conn, old.ledger) == new:
                 return None
             unsure = True
             with conn.transaction():
@@ -282,6 +283,10 @@ class BioStore:
             ) from exc
 
     # ---- asking ---------------------------------------------------------------------------
+
+    def ask(self, question: Callable[[psycopg.Connection], _T]) -> _T:
+        """What `question` finds out by reading, ridden out as everything here."""
+        return self._riding_out(question)
 
     def known(self, ledger: str, ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these artists (ids in canonical form), in one query."""
@@ -426,7 +431,7 @@ def _be_patient(conn: psycopg.Connection) -> None:
     )
 
 
-def _check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
+def check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
     """The kind of its ids, and its whole name, by which a ledger knows it."""
     rows = conn.execute(
         "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a"
@@ -448,9 +453,14 @@ def _check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
     return IdKind.of(types["id"], table=table, column="id"), str(name[0])
 
 
+# With FOR UPDATE an answer waits for a transaction of a lost connection, or of a dead process,
+# that still holds the row: it has committed or rolled back when this returns.
+
+
 def _head_for(conn: psycopg.Connection, ledger: str, table: str) -> Head | None:
     row = conn.execute(
-        "select seq, hash, table_name from artist_bio_gen.heads where ledger = %s", [ledger]
+        "select seq, hash, table_name from artist_bio_gen.heads where ledger = %s for update",
+        [ledger],
     ).fetchone()
     if row is not None and row[2] != table:
         raise ConfigError(
@@ -460,14 +470,9 @@ def _head_for(conn: psycopg.Connection, ledger: str, table: str) -> Head | None:
     return None if row is None else Head(ledger, row[0], row[1])
 
 
-def _head(conn: psycopg.Connection, ledger: str, *, for_update: bool = False) -> Head | None:
-    # With FOR UPDATE the answer waits for a transaction of a lost connection that still holds
-    # the row: it has committed or rolled back when this returns.
+def _head(conn: psycopg.Connection, ledger: str) -> Head | None:
     row = conn.execute(
-        sql.SQL("select seq, hash from artist_bio_gen.heads where ledger = %s {}").format(
-            sql.SQL("for update" if for_update else "")
-        ),
-        [ledger],
+        "select seq, hash from artist_bio_gen.heads where ledger = %s for update", [ledger]
     ).fetchone()
     return None if row is None else Head(ledger, row[0], row[1])
 

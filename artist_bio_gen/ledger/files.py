@@ -53,6 +53,7 @@ class FileCalls:
     ftruncate: Callable[[int, int], None] = os.ftruncate
     rename: Callable[[str, str], None] = os.replace
     unlink: Callable[[str], None] = os.unlink
+    link: Callable[[str, str], None] = os.link
     flock: Callable[[int, int], None] = fcntl.flock
 
 
@@ -94,7 +95,8 @@ def write_file(calls: FileCalls, path: Path, data: bytes) -> None:
         calls.rename(temporary, str(path))
     except OSError as exc:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):  # the disk fails; what is told is why
+                calls.unlink(temporary)
         raise LedgerFileError(f"{path}: cannot be written: {exc.strerror}") from exc
     sync_folder(calls, path.parent)
 

@@ -86,7 +86,11 @@ class Journal:
         self._unsynced: set[int] = set()
         self._segments: list[_Segment] = []
         self._broken: str | None = None
-        self._begin_segment()
+        try:
+            self._begin_segment()
+        except LedgerFileError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -152,11 +156,12 @@ class Journal:
         with self._lock:
             self._broken = self._broken or f"{beside(self._ledger, 'journal')}: it is closed"
             segments, self._segments = self._segments, []
-            for segment in segments:
-                if segment.needed_by == 0:
-                    self._remove(segment)
-                else:
-                    os.close(segment.fd)
+            with ExitStack() as stack:  # one that cannot be removed leaves no other one open
+                for segment in segments:
+                    if segment.needed_by == 0:
+                        stack.callback(self._remove, segment)
+                    else:
+                        os.close(segment.fd)
 
     def _write(self, artist_id: str, entry: Mapping[str, Any]) -> None:
         body = orjson.dumps(entry)
@@ -230,6 +235,7 @@ class Orphan:
     is closed; `remove` when everything in it is settled."""
 
     run: str
+    _files: FileCalls
     paths: list[Path] = field(default_factory=list)
     _held: ExitStack = field(default_factory=ExitStack)
 
@@ -263,7 +269,13 @@ class Orphan:
 
     def remove(self) -> None:
         for path in self.paths:
-            path.unlink()
+            try:
+                self._files.unlink(str(path))
+            except OSError as exc:
+                raise LedgerFileError(
+                    f"{path}: cannot be removed ({exc.strerror}), though everything in it is"
+                    " settled; mend the disk, then --resume"
+                ) from exc
 
     def close(self) -> None:
         self._held.close()
@@ -278,7 +290,7 @@ def orphans(ledger: Path, *, files: FileCalls = REAL) -> Iterator[Orphan]:
         if match := pattern.fullmatch(path.name):
             runs.setdefault(match[1], []).append(path)
     for run, paths in runs.items():
-        orphan = Orphan(run)
+        orphan = Orphan(run, files)
         try:
             for path in paths:
                 try:

@@ -27,6 +27,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
+from artist_bio_gen.ledger.check import Scan, scan_file
 from artist_bio_gen.ledger.files import (
     PRIVATE,
     REAL,
@@ -37,7 +38,6 @@ from artist_bio_gen.ledger.files import (
     write_file,
 )
 from artist_bio_gen.ledger.line import Line, first_prev, seq_of
-from artist_bio_gen.ledger.scan import Scan, scan_file
 from artist_bio_gen.ledger.segments import (
     LONGEST_LINE,
     beside,
@@ -439,8 +439,8 @@ def _find_id(path: Path) -> str | None:
         return None
     raise LedgerError(
         f"{path}: its first line is damaged or is no ledger line, and {beside(path, 'head').name}"
-        " does not tell the ledger's id; is this the right file? A file of the earlier format"
-        " cannot be resumed"
+        " does not tell the ledger's id; is this the right file? One of the earlier format is taken"
+        " over by: artist-bio-gen adopt"
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from artist_bio_gen.errors import LedgerError
+from artist_bio_gen.errors import LedgerError, LedgerFileError
 from artist_bio_gen.ledger.line import first_prev, follows, seq_of
 
 LONGEST_LINE = 256 * 1024 * 1024
@@ -84,8 +84,11 @@ def _first_lines(ledger: Path) -> dict[int, int]:
     found = {}
     own_id = find_id(ledger)
     for number, path in candidates.items():
-        with path.open("rb") as file:
-            data = file.readline(LONGEST_LINE)
+        try:
+            with path.open("rb") as file:
+                data = file.readline(LONGEST_LINE)
+        except OSError as exc:
+            raise LedgerFileError(f"{path}: cannot be read: {exc.strerror}") from exc
         try:
             if orjson.loads(data)["ledger"] == own_id:
                 found[number] = seq_of(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from urllib.parse import quote
 
 import tenacity
@@ -56,9 +56,13 @@ class Caller:
         control: Control,
         telemetry: Telemetry,
         redact: Callable[[str], str] = str,
+        holds_secret: Callable[[str], bool] = lambda text: False,
+        require_room: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`redact` takes secrets out of what a server said before it is kept."""
+        """`redact` takes secrets out of what a server said before it is kept; a text that
+        `holds_secret` is no bio. `require_room` raises LimitError, before a call is made, when
+        what comes of it might not find a place on the disk."""
         self._generate = generate
         self._journal = journal
         self._run = run
@@ -66,6 +70,8 @@ class Caller:
         self._control = control
         self._telemetry = telemetry
         self._redact = redact
+        self._holds_secret = holds_secret
+        self._require_room = require_room
         self._clock = clock
         self._backoff = tenacity.wait_random_exponential(
             multiplier=policy.backoff, max=policy.longest_backoff
@@ -122,6 +128,7 @@ class Caller:
 
     def _call(self, artist: Artist, worker: int, tries: _Tries) -> Bio:
         self._control.wait_until_flowing()
+        self._require_room()
         tries.calls += 1
         tries.billable += 1
         request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
@@ -135,7 +142,7 @@ class Caller:
             worker=worker,
         )
         try:
-            return self._generate(artist, request_id)
+            return self._without_secrets(self._generate(artist, request_id))
         except Unavailable:
             tries.billable -= 1
             self._begin_wait(tries)
@@ -151,6 +158,25 @@ class Caller:
         except (ConfigError, LimitError):
             self._journal.answered(artist, tries.calls)
             raise
+
+    def _without_secrets(self, bio: Bio) -> Bio:
+        """A server that repeats what it was sent must not bring the key into ledger and table. A
+        text is stored as it came or not at all, so one with the key in it is no bio."""
+        if self._holds_secret(bio.text):
+            raise Unusable(
+                "the reply holds the API key, or a password; is it a model that answers here?",
+                kind="secret",
+                text=bio.text,
+                response_id=bio.response_id and self._redact(bio.response_id),
+                usage=asdict(bio.usage) if bio.usage else None,
+            )
+        ids = (bio.response_id, bio.request_id, bio.finish_reason)
+        if not any(map(self._holds_secret, filter(None, ids))):
+            return bio
+        response_id, request_id, finish_reason = (each and self._redact(each) for each in ids)
+        return replace(
+            bio, response_id=response_id, request_id=request_id, finish_reason=finish_reason
+        )
 
     def _begin_wait(self, tries: _Tries) -> None:
         if tries.first_wait is None:
@@ -183,7 +209,7 @@ class Caller:
             attempt=tries.calls,
             kind=exc.kind,
             wait_s=round(state.upcoming_sleep, 3),
-            reason=str(exc),
+            reason=self._redact(str(exc)),
         )
 
     def _failed(
@@ -200,7 +226,7 @@ class Caller:
             attempts,
             transient=exc.transient,
             text=None if exc.text is None else self._redact(exc.text),
-            response_id=exc.response_id,
+            response_id=exc.response_id and self._redact(exc.response_id),
             usage=Usage(**exc.usage) if exc.usage else None,
         )
 

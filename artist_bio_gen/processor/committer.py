@@ -6,6 +6,7 @@ transaction, then the lines are appended and synced. Nobody is told "done" befor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -37,13 +38,16 @@ class Committer:
         run: str,
         reconcile: Callable[[], object],
         telemetry: Telemetry,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` is the time of day, for people: nothing is decided by it."""
         self._ledger = ledger
         self._store = store
         self._failed_file = failed_file
         self._run = run
         self._reconcile = reconcile
         self._telemetry = telemetry
+        self._clock = clock
 
     def commit(self, group: Sequence[Draft | Failed | Rejected]) -> list[Done | Failed | Rejected]:
         """Makes the group final and tells what became of each. A row that the database refuses
@@ -159,7 +163,7 @@ class Committer:
 
     def _commit_rows(self, drafts: Sequence[Draft]) -> tuple[list[Line], str | None]:
         head = self._ledger.head
-        committed_at = datetime.now(UTC).isoformat(timespec="microseconds")
+        committed_at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
         lines: list[Line] = []
         rows: list[CommitRow] = []
         prev = head.hash

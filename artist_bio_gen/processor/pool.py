@@ -26,8 +26,9 @@ from artist_bio_gen.processor.caller import Caller
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.crew import Crew
+from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped, SkipReason
+from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped
 
 LARGEST_GROUP = 256
 """Rows of one transaction: enough to make its cost small, few enough that a poison row is found
@@ -35,8 +36,6 @@ quickly and other processes get their turn at the lock."""
 
 _ARTISTS_OF_A_THREAD = 128
 """After so many a worker's thread is replaced: seldom enough to cost nothing."""
-
-_TELL_SKIPPED_EVERY = 1000
 
 _Arrived: TypeAlias = Draft | Failed | Rejected
 
@@ -81,7 +80,7 @@ class Processor:
         # Twice the workers: while one half of the window is being called, the other half is
         # being committed or waits to be called, and neither side runs dry.
         self._window = threading.Semaphore(2 * workers + LARGEST_GROUP)
-        self._skipped = _SkipTally(run, telemetry)
+        self._skipped = SkipTally(run, telemetry)
         self._todo: queue.SimpleQueue[Artist | None] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._synced: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
@@ -221,49 +220,6 @@ class Processor:
                         " --resume (--max-consecutive-failures 0 never stops)"
                     ),
                 )
-
-
-class _SkipTally:
-    """Tells of skipped artists: those that have their bio may be millions and are counted, the
-    others are named."""
-
-    def __init__(self, run: str, telemetry: Telemetry) -> None:
-        self._run = run
-        self._telemetry = telemetry
-        self._counts: dict[SkipReason, list[int]] = {}
-        self._untold = 0
-
-    def add(self, skipped: Skipped) -> None:
-        if skipped.reason not in ("done", "elsewhere", "has_bio"):
-            self._telemetry.emit(
-                "skipped",
-                run=self._run,
-                artist_id=skipped.artist.id,
-                artist_name=skipped.artist.name,
-                reason=skipped.reason,
-                count=1,
-            )
-            return
-        count = self._counts.setdefault(skipped.reason, [0, 0, 0])
-        count[0] += 1
-        count[1] += skipped.changed_input
-        count[2] += skipped.changed_prompt
-        self._untold += 1
-        if self._untold >= _TELL_SKIPPED_EVERY:
-            self.tell()
-
-    def tell(self) -> None:
-        for reason, (count, changed_input, changed_prompt) in self._counts.items():
-            self._telemetry.emit(
-                "skipped",
-                run=self._run,
-                reason=reason,
-                count=count,
-                changed_input=changed_input,
-                changed_prompt=changed_prompt,
-            )
-        self._counts.clear()
-        self._untold = 0
 
 
 def _take(source: queue.SimpleQueue[_Arrived | None], most: int) -> tuple[list[_Arrived], bool]:

@@ -7,9 +7,9 @@ How damage is contained:
   is not doubled, a row beyond `MAX_ROW`: a `BadRow`, and the next row is read as if nothing
   had been.
 - A quote that is opened and not closed would swallow the rows after it. When that shows (a
-  quote in an impossible place, the end of the file, `MAX_ROW`), the row costs only its first
-  line, and reading goes on with the second. The lines of a cell whose quoting is broken may
-  so come out as rows of their own, most of them with a wrong number of cells.
+  quote in an impossible place, the end of the file, `MAX_ROW`, `MAX_ROW_LINES`), the row costs
+  only its first line, and reading goes on with the second. The lines of a cell whose quoting
+  is broken may so come out as rows of their own, most of them with a wrong number of cells.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from artist_bio_gen.values import BadRow, Column, Row
 
 MAX_ROW = 16 * 1024 * 1024
 """Characters of the longest row, and so of the longest cell."""
+
+MAX_ROW_LINES = 1_000_000
+"""Lines of the longest row: as a text of its own, each takes some 60 bytes besides its characters,
+so that a quote that is never closed would cost hundreds of megabytes where lines are short."""
 
 MAX_COLUMNS = 16_384
 """As in a spreadsheet; a wider file is taken for a damaged one."""
@@ -246,7 +250,9 @@ class DelimitedStream:
                 else f"{exc}: a quote inside a quoted cell is written twice"
             )
         except _Runaway:
-            reason = self._unclosed(line, f"in the next {allowed:,} characters")
+            far = allowed if self._look_ahead < 0 else MAX_ROW_LINES
+            what = "characters" if self._look_ahead < 0 else "lines"
+            reason = self._unclosed(line, f"in the next {far:,} {what}")
         self._credit = max(0, self._look_ahead)
         self._credit_line = number
         self._lines.again(self._more)
@@ -273,7 +279,7 @@ class DelimitedStream:
                     return
                 self._more.append(line)
                 self._look_ahead -= len(line)
-                if self._look_ahead < 0:
+                if self._look_ahead < 0 or len(self._more) > MAX_ROW_LINES:
                     raise _Runaway
             yield line
 

@@ -30,8 +30,8 @@ from tests.acceptance.harness import (
     write_rows,
 )
 from tests.builders import bio
-from tests.conftest import Postgres
 from tests.fakes.api import FakeApi
+from tests.postgres import Postgres
 
 NOTHING_COMES_S = 1.0
 """In so long, a start that did not wait would have made its calls."""
@@ -66,10 +66,18 @@ def leave_replies(job: Job, prefix: str, count: int) -> None:
 def stopped_while_it_takes_over(job: Job) -> Iterator[Running]:
     """A start that is in the middle of a dead run's journal, and is given no time to go on while
     the block lasts."""
-    with psycopg.connect(job.database_url) as holder, Running(job) as run:
-        # What is known of an artist is asked before anything of a journal is committed.
+    with (
+        psycopg.connect(job.database_url) as gate,
+        psycopg.connect(job.database_url) as holder,
+        Running(job) as run,
+    ):
+        # It begins the run when all tables were rehearsed, and then asks what is known of an
+        # artist before anything of a journal is committed.
+        gate.execute("lock table artist_bio_gen.runs in access exclusive mode")
+        run.wait_until(lambda: waits_for(job, "runs"))
         holder.execute("lock table artist_bio_gen.failures in access exclusive mode")
-        run.wait_until(lambda: waits_for_a_lock(job))
+        gate.rollback()
+        run.wait_until(lambda: waits_for(job, "failures"))
         run.signal(signal.SIGSTOP)
         holder.rollback()
         try:
@@ -79,11 +87,13 @@ def stopped_while_it_takes_over(job: Job) -> Iterator[Running]:
         assert run.ended() == 0, run.said
 
 
-def waits_for_a_lock(job: Job) -> bool:
+def waits_for(job: Job, table: str) -> bool:
     (found,) = query(
         job,
-        "select count(*) from pg_stat_activity where datname = current_database()"
-        " and application_name = 'artist-bio-gen' and wait_event_type = 'Lock'",
+        "select count(*) from pg_locks where not granted"
+        " and relation = ('artist_bio_gen.' || %s)::regclass"
+        " and database = (select oid from pg_database where datname = current_database())",
+        table,
     )
     return bool(found[0])
 

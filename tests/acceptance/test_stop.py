@@ -1,14 +1,12 @@
-"""The real command, asked to stop by SIGTERM or SIGINT: it ends in bounded time, loses nothing
-that is in flight, and prints the command that goes on."""
+"""The real command, asked to stop by SIGTERM or SIGINT while it waits for something: it ends in
+bounded time, loses nothing that is in flight, and prints the command that goes on. Stops at random
+moments are in tests/faults/test_clean_stop.py."""
 
 from __future__ import annotations
 
-import os
-import random
 import re
 import shlex
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -27,9 +25,6 @@ from tests.acceptance.harness import (
 )
 from tests.fakes.api import FakeApi
 
-STOPS = 12
-WORKERS = 8
-ROWS = 800
 AT_ONCE_S = 10.0
 """Generous, for a machine that does other things; what is measured against it is far longer."""
 
@@ -44,44 +39,6 @@ def printed_command(said: str) -> list[str]:
     found = re.search(r"^go on +(artist-bio-gen .*)$", said, re.MULTILINE)
     assert found, said
     return shlex.split(found[1])[1:]
-
-
-def test_a_stop_at_any_moment_loses_nothing_and_the_printed_command_goes_on(
-    database_url: str, tmp_path: Path
-) -> None:
-    moments = random.Random(int(os.environ.get("TEST_SEED", "20261122")))
-    with FakeApi(latency="uniform:0.01:0.1", keep=0) as api:
-        job = a_job(tmp_path, database_url, api, ROWS, "--workers", str(WORKERS))
-        words: list[str] | None = None
-        stops = [signal.SIGTERM, signal.SIGINT] * (STOPS // 2)
-        for number in stops:
-            with Running(job, words=words) as run:
-                run.until_it_takes_signals()
-                time.sleep(moments.uniform(0, 0.6))
-                run.signal(number)
-                assert run.ended() == 130, run.said
-                words = printed_command(run.said)
-                assert "rows " in run.said
-                assert "head " in run.said
-            assert "--resume" in words
-            assert journals(job) == []
-            books = read_books(job)
-            assert books.agree
-            counts = api.counts()
-            assert (counts.in_flight, counts.gone, counts.cut) == (0, 0, 0)
-            assert counts.answered == len(books.ledger)
-        assert 0 < len(books.ledger) < ROWS, "the stops came too early or too late to tell"
-        assert words is not None
-        with no_leftovers(job):
-            code, said = job.tell(*words)
-        assert code == 0, said
-        assert api.counts().answered == ROWS
-    books = read_books(job)
-    assert books.agree
-    assert len(books.ledger) == ROWS
-    assert events(job.log, "in_flight") == []
-    reasons = [event["reason"] for event in events(job.log, "stopped")]
-    assert reasons == [*(f"interrupted by {number.name}" for number in stops), "finished"]
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])

@@ -27,8 +27,8 @@ from tests.acceptance.harness import (
     size_of,
     write_artists,
 )
-from tests.conftest import Postgres
 from tests.fakes.api import FakeApi
+from tests.postgres import Postgres
 
 ROWS = 40
 TAIL = len(',"hash":""}\n') + 64

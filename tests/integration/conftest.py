@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from artist_bio_gen.database.migrate import migrate
-from tests.conftest import Postgres
+from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="module")

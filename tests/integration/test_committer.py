@@ -23,7 +23,17 @@ from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.resume import reconcile
 from artist_bio_gen.telemetry import Event, Telemetry
 from artist_bio_gen.values import Done, Failed, Rejected
-from tests.builders import RUN, Heard, artist, bio, failed, lines_of, lines_of_ledger, next_lines
+from tests.builders import (
+    RUN,
+    Heard,
+    artist,
+    bio,
+    commit_rows,
+    failed,
+    lines_of,
+    lines_of_ledger,
+    next_lines,
+)
 from tests.fakes.faulty_files import Fault, FaultyFiles
 from tests.fakes.pg_proxy import Cut, PgProxy
 from tests.test_ledger import check_chain
@@ -355,6 +365,30 @@ def test_a_head_that_is_moved_without_the_lock_stops_the_run(
     with pytest.raises(LedgerError):
         desk.committer().commit(desk.drafts(2))
     assert len(check_chain(path)) == 1
+
+
+def test_a_head_that_moves_again_while_it_is_reconciled_stops_the_run(
+    sit: Sit, path: Path, admin: psycopg.Connection
+) -> None:
+    desk = sit()
+
+    def meddle() -> None:
+        desk.reconcile()
+        admin.execute("update artist_bio_gen.heads set seq = seq + 1")
+
+    committer = Committer(
+        desk.ledger,
+        desk.store,
+        FailedFile(path, RUN),
+        run=RUN,
+        reconcile=meddle,
+        telemetry=Telemetry(desk.heard),
+    )
+    desk.store.commit(commit_rows(desk.drafts(1), desk.ledger.head), old=desk.ledger.head)
+    with pytest.raises(LedgerError, match="head moved again"):
+        committer.commit(desk.drafts(2))
+    assert len(check_chain(path)) == 1
+    assert desk.heard.events == []
 
 
 # ---- failing file calls, lost answers ---------------------------------------------------------

@@ -24,17 +24,9 @@ from artist_bio_gen.ledger.journal import Intent, Journal, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.ledger.segments import beside, segment_path
+from artist_bio_gen.pending import CHUNK, Rules, pending, writing_anew
 from artist_bio_gen.processor.committer import Committer
-from artist_bio_gen.resume import (
-    CHUNK,
-    Reconciled,
-    Rules,
-    pending,
-    reconcile,
-    recovered,
-    take_over,
-    writing_anew,
-)
+from artist_bio_gen.resume import Reconciled, reconcile, recovered, take_over
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped
 from tests.builders import (

@@ -21,8 +21,8 @@ from artist_bio_gen.ledger.line import Draft, draft, first_prev
 from artist_bio_gen.processor.control import StoppedError
 from artist_bio_gen.values import Artist, Failed, Head
 from tests.builders import LEDGER, RUN, a_draft, artist, bio, commit_rows
-from tests.conftest import Postgres
 from tests.fakes.pg_proxy import Cut, PgProxy
+from tests.postgres import Postgres
 
 EMPTY = Head(LEDGER, 0, first_prev(LEDGER))
 
@@ -355,7 +355,7 @@ def test_what_the_table_does_not_take_is_refused_and_nothing_is_committed(
 
 
 def test_a_character_that_cannot_be_stored_is_refused(store: BioStore) -> None:
-    with pytest.raises(RowsRefusedError, match="NUL"):
+    with pytest.raises(RowsRefusedError, match="0x00"):
         store.commit(commit_rows([of(artist(1), "nul \0 nul")], EMPTY), old=EMPTY)
     assert store.head(LEDGER) == EMPTY
 

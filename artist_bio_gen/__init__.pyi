@@ -1,0 +1,5 @@
+from artist_bio_gen.ledger.earlier_file import append_jsonl_response as append_jsonl_response
+from artist_bio_gen.ledger.earlier_file import write_jsonl_output as write_jsonl_output
+from artist_bio_gen.ledger.reading import open_ledger_lines as open_ledger_lines
+
+__version__: str

@@ -1,0 +1,38 @@
+"""A look at what a run would do: everything is parsed, nothing is called, written or looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from artist_bio_gen.generator.model import Model
+from artist_bio_gen.values import Artist, Rejected
+
+SHOWN_REQUESTS = 5
+"""Requests that are shown in full."""
+
+SHOWN_REJECTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """`messages` are whole sentences, or a request, for a person."""
+
+    rejected: int
+    messages: tuple[str, ...]
+
+
+def dry_run(rows: Iterable[Artist | Rejected], model: Model) -> DryRun:
+    messages = []
+    artists = rejected = 0
+    for row in rows:
+        if isinstance(row, Rejected):
+            rejected += 1
+            if rejected <= SHOWN_REJECTED:
+                messages.append(f"row {row.row} would be rejected: {row.reason}")
+            continue
+        artists += 1
+        if artists <= SHOWN_REQUESTS:
+            messages.append(f"request for artist {row.id} ({row.name}):\n{model.show(row)}")
+    messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
+    return DryRun(rejected, tuple(messages))
