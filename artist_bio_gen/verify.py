@@ -19,7 +19,7 @@ from artist_bio_gen.ledger.line import is_whole, seq_of
 from artist_bio_gen.ledger.verify import EXAMPLES, Check, Difference, Kind, Lines, Report
 from artist_bio_gen.values import Head
 
-_RANGE_BYTES = 512 * 1024
+_RANGE_BYTES = 128 * 1024
 """Read at a time, so that the server is not kept waiting: what it computes meanwhile has to find
 room in the connection."""
 

@@ -143,6 +143,7 @@ def test_a_screen_that_is_gone_does_not_end_the_run(kind: str) -> None:
 
 def test_names_cannot_steer_the_terminal() -> None:
     assert printable("Björk\x1b[2J \x9b1m\r\x07 林\n\t.") == "Björk\\x1b[2J \\x9b1m\\r\\x07 林\n\t."
+    assert printable("a\u202eb\u2066c") == "a\\u202eb\\u2066c"
     for kind in ("plain", "rich"):
         screen = Screen()
         with show_progress(kind, Counters(), stream=screen, every=NEVER) as say:  # type: ignore[arg-type]

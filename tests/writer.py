@@ -34,7 +34,7 @@ from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.resume import Reconciled, TakenOver, reconcile, take_over
 from artist_bio_gen.telemetry import Event, Telemetry
-from artist_bio_gen.values import Artist, Bio
+from artist_bio_gen.values import Artist, Bio, Json
 
 PROMPT_SHA256 = "0" * 64
 
@@ -46,7 +46,7 @@ def artists(first: int, last: int, prefix: str = "a") -> Iterator[Artist]:
 
 
 def bio_of(artist: Artist) -> Bio:
-    request = {"prompt": "test", "version": None, "variables": {}, "model": "m"}
+    request: dict[str, Json] = {"prompt": "test", "version": None, "variables": {}, "model": "m"}
     return Bio(f"The bio of {artist.name}.", request, prompt_sha256=PROMPT_SHA256)
 
 

@@ -116,6 +116,25 @@ def test_a_failed_sync_is_neither_told_nor_tried_again(
     figure(f"{failed} failed syncs")
 
 
+def test_a_failed_sync_of_a_cut_is_final_too(
+    url: str, admin: psycopg.Connection, quick_folder: Path
+) -> None:
+    """What it was to put on disk were lines of a process that was killed before its own sync."""
+    path = quick_folder / "out.jsonl"
+    writer = Writer(path=path, database_url=url, notes=quick_folder, workers=2)
+    writer.live(artists(0, ROWS))
+    path.write_bytes(path.read_bytes()[:-10])
+    watch = Watch(quick_folder)
+    files = watch.over(FaultyFiles(Fault("fsync", errno.EIO, on="out.jsonl")).calls)
+    with pytest.raises(LedgerFileError, match="Input/output error"):
+        replace(writer, files=files).start()
+    replace(writer, files=watch.over(REAL)).live(artists(0, 2 * ROWS))
+    assert watch.failed == ["out.jsonl"]
+    assert watch.after == []
+    assert len(ledger_files(path)) == 2
+    assert len(read_books(path, admin).lines) == 2 * ROWS
+
+
 def until_it_fails(writer: Writer, rows: int) -> int:
     """Life after life, each with `ROWS` artists more; how many there are in the end."""
     for _ in range(PATIENCE):

@@ -94,7 +94,7 @@ def states(recording: Recording, cut_every: Callable[[str], int]) -> list[State]
     seen: dict[object, State] = {}
     for moment in recording.moments():
         kept = next((mark for mark in reversed(moment.marks) if isinstance(mark, Kept)), Kept())
-        told = dict(mark for mark in moment.marks if isinstance(mark, tuple))
+        told: dict[int, str] = dict(mark for mark in moment.marks if isinstance(mark, tuple))
         paid = frozenset(paid_in(moment))
         for folder in moment.crash_states(cut_every, NUL_EVERY):
             key = (frozenset(folder.items()), id(kept))

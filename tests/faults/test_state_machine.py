@@ -8,16 +8,18 @@ brought together. And no bio that is there is bought again.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 import psycopg
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -46,7 +48,7 @@ from tests.faults.books import (
 from tests.writer import Writer, artists, ended, forked, noted
 
 STEPS = 15
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "300"))
 
 COPIES = st.integers(0, 3)
 MORE = st.integers(0, 4)
@@ -143,31 +145,26 @@ class Story(RuleBasedStateMachine):
     def run_and_be_killed(self, more: int, call: str, nth: int, torn: bool) -> None:
         self.rows += more
         fault = Fault(call, nth=nth, kill=True, short=20 if torn and call == "write" else None)
-        self._fail(fault, lambda writer: ended(forked(lambda: _lives(writer, self.rows))) == KILLED)
+        self._fail(fault)
 
     @rule(more=MORE, call=CALLS, nth=NTH, forever=st.booleans())
     def run_on_a_bad_disk(self, more: int, call: str, nth: int, forever: bool) -> None:
         self.rows += more
         fault = Fault(call, errno.EIO, nth, forever=forever)
-        self._fail(fault, lambda writer: _lives(writer, self.rows))
+        self._fail(fault)
 
     # ---- what happens to their files --------------------------------------------------------
 
     @precondition(lambda self: self.path.exists())
-    @rule(size=st.integers(1, 3_000))
-    def cut_the_tail(self, size: int) -> None:
+    @rule(size=st.integers(1, 3_000), read_as_nul=st.booleans())
+    def lose_the_tail(self, size: int, read_as_nul: bool) -> None:
+        """Of the newest file. One that is not the first begins with a line that was synced before
+        it had its name."""
         newest = ledger_files(self.path)[-1]
         content = newest.read_bytes()
-        newest.write_bytes(content[: max(0, len(content) - size)])
-
-    @precondition(lambda self: self.path.exists())
-    @rule(size=st.integers(1, 3_000))
-    def lose_the_tail(self, size: int) -> None:
-        """It reads as NUL bytes."""
-        newest = ledger_files(self.path)[-1]
-        content = newest.read_bytes()
-        left = content[: max(0, len(content) - size)]
-        newest.write_bytes(left + bytes(len(content) - len(left)))
+        least = 0 if newest == self.path else content.index(b"\n") + 1
+        left = content[: max(least, len(content) - size)]
+        newest.write_bytes(left + bytes(len(content) - len(left) if read_as_nul else 0))
 
     @rule()
     def copy(self) -> None:
@@ -236,15 +233,20 @@ class Story(RuleBasedStateMachine):
         self.counts["made equal" if sides.file != sides.database else "were equal"] += 1
         self._keep_as_good()
 
-    def _fail(self, fault: Fault, life: Callable[[Writer], bool]) -> None:
+    def _fail(self, fault: Fault) -> None:
         """A life in which a call fails. What it told is in the files, whatever becomes of it."""
         sides = self._sides()
-        before = told_lines(self.notes)
         (self.notes / "told").unlink(missing_ok=True)
-        files = FaultyFiles(fault).calls
-        stores = None if fault.kill else self.writer.stores
-        struck = self._watched(lambda: life(replace(self.writer, files=files, stores=stores)))
-        self.counts["killed" if fault.kill else "failed"] += bool(struck)
+        files = FaultyFiles(fault)
+        writer = replace(self.writer, files=files.calls)
+        if fault.kill:
+            alone = replace(writer, stores=None)
+            status = self._watched(lambda: ended(forked(lambda: _lives(alone, self.rows))))
+            assert status in (0, KILLED)
+            self.counts["killed"] += status == KILLED
+        else:
+            self._watched(lambda: _lives(writer, self.rows))
+            self.counts["failed"] += files.struck > 0
         told = set(told_lines(self.notes).values())
         assert told <= {orjson.loads(line)["hash"] for line in self._sides().file}
         if sides.belong_together:
@@ -266,3 +268,118 @@ class Story(RuleBasedStateMachine):
             return {row[0] for row in rows}
         lines = {orjson.loads(line)["artist_id"] for line in sides.file}
         return {row[0] for row in rows} | lines | paid_for(self.path)
+
+    def _sides(self) -> Sides:
+        content = b"".join(each.read_bytes() for each in ledger_files(self.path))
+        noted_head = self.now / "out.jsonl.head"
+        head = orjson.loads(noted_head.read_bytes()) if noted_head.exists() else None
+        there = self.path.exists()
+        ledger = first_of(self.path) or (
+            head["ledger"] if head and (there or head["seq"]) else None
+        )
+        file, rest = ledger_as_far_as_it_verifies(self.path, ledger)
+        rows = self.conn.execute(
+            "select line from artist_bio_gen.commits where ledger = %s order by seq", [ledger]
+        ).fetchall()
+        heads = self.conn.execute(
+            "select from artist_bio_gen.heads where ledger = %s", [ledger]
+        ).fetchall()
+        return Sides(
+            file,
+            [row[0].encode() for row in rows],
+            known=bool(heads),
+            torn=rest,
+            damaged=ledger is None and bool(content),
+            noted=0 if head is None else head["seq"],
+        )
+
+    def _bios(self) -> set[str]:
+        rows = self.conn.execute("select id from artists where bio is not null").fetchall()
+        return {row[0] for row in rows}
+
+    def _keep_as_good(self) -> None:
+        copy_folder(self.now, self.kept / "good")
+        self.good = keep(self.conn)
+
+    def _bring_back(self) -> None:
+        copy_folder(self.kept / "good", self.now)
+        put_back(self.conn, self.good)
+
+
+def _is_of_the_ledger(path: Path) -> bool:
+    return path.name == "out.jsonl.fsync-failed" or (
+        path.name.endswith(".jsonl") and not path.name.endswith(".failed.jsonl")
+    )
+
+
+def _lives(writer: Writer, rows: int) -> None:
+    """To its end, or until it stops and tells."""
+    with suppress(LedgerError):
+        writer.live(artists(0, rows))
+
+
+def first_of(path: Path) -> str | None:
+    """The ledger's id by its first line, if that is whole."""
+    line = path.read_bytes().partition(b"\n")[0] if path.exists() else b""
+    try:
+        ledger = str(orjson.loads(line)["ledger"])
+        checked([line])
+    except (orjson.JSONDecodeError, AssertionError):
+        return None
+    return ledger
+
+
+def ledger_as_far_as_it_verifies(path: Path, ledger: str | None) -> tuple[list[bytes], bool]:
+    """The lines up to the first that is none, and whether anything stands there."""
+    lines: list[bytes] = []
+    rest = False
+    hashes = [hashlib.sha256((ledger or "").encode()).hexdigest()]
+    for file in ledger_files(path):
+        whole = file.read_bytes().split(b"\n")
+        if file != path:
+            first = orjson.loads(whole[0])["seq"]
+            del lines[first - 1 :], hashes[first:]
+        for data in whole:
+            body, _, _ = data.rpartition(b',"hash":')
+            digest = hashlib.sha256(body).hexdigest()
+            good = data.endswith(
+                b',"prev":"%b","hash":"%b"}' % (hashes[-1].encode(), digest.encode())
+            )
+            rest = bool(data) and not good
+            if not good:
+                break
+            lines.append(data)
+            hashes.append(digest)
+    return lines, rest
+
+
+def test_whatever_happens(
+    quick_folder: Path, url: str, admin: psycopg.Connection, figure: Callable[[str], None]
+) -> None:
+    told = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    counts: Counter[str] = Counter()
+    with (
+        BioStore(url, table="artists", sleep=_never) as store,
+        BioStore(url, table="artists", sleep=_never) as lookups,
+    ):
+        stage = Stage(quick_folder, url, admin, (store, lookups), counts)
+
+        @seed(int(os.environ.get("TEST_SEED", "20261122")))
+        class OnThisStage(Story):
+            def __init__(self) -> None:
+                super().__init__(stage)
+
+        run_state_machine_as_test(OnThisStage, settings=told)
+    for what in ("told", "made equal", "were equal", "killed", "failed"):
+        assert counts[what] > EXAMPLES // 10, f"too seldom: {what}"
+    figure(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+
+
+def _never(seconds: float) -> None:
+    raise AssertionError("the database is not away")
