@@ -369,12 +369,13 @@ class Ledger:
                 os.close(out)
             sync_folder(self._files, self.path.parent)
             self._files.ftruncate(self._fd, self.size)
-            self._files.fsync(self._fd)
         except OSError as exc:
             raise self._break(
                 f"its torn tail could not be put into quarantine ({exc.strerror}); mend the disk,"
                 " then --resume"
             ) from exc
+        # The lines before may be those of a process that was killed before its own sync.
+        self._sync()
         return target
 
     def line_hash(self, seq: int) -> str | None:
