@@ -163,9 +163,19 @@ def _append_missing(ledger: Ledger, store: BioStore) -> int:
 def _put_back(ledger: Ledger, store: BioStore, there: Head) -> int:
     put_back = 0
     for chunk in in_chunks(ledger.lines(after=there.seq)):
+        store.make_known(ledger.id, _first_moments(chunk))
         there = put_back_lines(ledger, store, [commit_row(data) for data in chunk], there)
         put_back += len(chunk)
     return put_back
+
+
+def _first_moments(lines: Iterable[bytes]) -> dict[str, str]:
+    """Runs of these lines, each with the moment of its first one here."""
+    moments: dict[str, str] = {}
+    for data in lines:
+        line = fields(data)
+        moments.setdefault(line["run"], line["committed_at"])
+    return moments
 
 
 def put_back_lines(ledger: Ledger, store: BioStore, rows: Sequence[CommitRow], there: Head) -> Head:

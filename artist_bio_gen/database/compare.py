@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from artist_bio_gen.database.connect import connect, connect_first, describe, table_identifier
-from artist_bio_gen.database.store import check_table
+from artist_bio_gen.database.table import check_table
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
 from artist_bio_gen.values import Head
 

@@ -6,7 +6,7 @@ that did not come from this ledger stays, unless it was agreed that it is replac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, LiteralString, TypeAlias, TypeVar
@@ -156,24 +156,6 @@ class MendingStore(BioStore):
             return [row[0] for row in rows]
 
         return self._riding_out(ask)
-
-    def make_known(self, ledger: str, runs: Mapping[str, str]) -> None:
-        """Notes runs that only the ledger tells of, with the moment of their first line."""
-
-        if not runs:
-            return
-
-        def insert(conn: psycopg.Connection) -> None:
-            conn.execute(
-                "insert into artist_bio_gen.runs"
-                " (run, ledger, started_at, host, pid, version, settings)"
-                " select r.run, %(ledger)s, r.at, '', 0, '', '{\"restored\": true}'"
-                " from unnest(%(runs)s::uuid[], %(times)s::timestamptz[]) as r(run, at)"
-                " on conflict (run) do nothing",
-                {"ledger": ledger, "runs": list(runs), "times": list(runs.values())},
-            )
-
-        self._riding_out(insert)
 
     def _insert(
         self, conn: psycopg.Connection, rows: Sequence[CommitRow], old: Head, new: Head

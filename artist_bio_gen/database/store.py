@@ -24,17 +24,13 @@ from artist_bio_gen.database.connect import (
     connect,
     connect_first,
     describe,
-    table_identifier,
 )
-from artist_bio_gen.database.ids import IdKind
 from artist_bio_gen.database.statements import RECORD_FAILURE, commit_statement, known_statement
+from artist_bio_gen.database.table import check_table
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
 from artist_bio_gen.values import NO_ROW, Failed, Head
 
 _T = TypeVar("_T")
-
-COLUMNS = ("id", "name", "bio")
-"""What the artists' table must have."""
 
 _PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
 _PASSING_CODES = (
@@ -310,6 +306,23 @@ class BioStore:
 
         self._riding_out(insert)
 
+    def make_known(self, ledger: str, runs: Mapping[str, str]) -> None:
+        """Notes runs that only the ledger tells of, with the moment of their first line."""
+        if not runs:
+            return
+
+        def insert(conn: psycopg.Connection) -> None:
+            conn.execute(
+                "insert into artist_bio_gen.runs"
+                " (run, ledger, started_at, host, pid, version, settings)"
+                " select r.run, %(ledger)s, r.at, '', 0, '', '{\"restored\": true}'"
+                " from unnest(%(runs)s::uuid[], %(times)s::timestamptz[]) as r(run, at)"
+                " on conflict (run) do nothing",
+                {"ledger": ledger, "runs": list(runs), "times": list(runs.values())},
+            )
+
+        self._riding_out(insert)
+
     def end_run(self, run: str, exit_code: int, counts: Mapping[str, Any]) -> None:
         def update(conn: psycopg.Connection) -> None:
             conn.execute(
@@ -431,32 +444,8 @@ def _be_patient(conn: psycopg.Connection) -> None:
     )
 
 
-def check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
-    """The kind of its ids, and its whole name, by which a ledger knows it."""
-    rows = conn.execute(
-        "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a"
-        " where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped",
-        [table_identifier(table).as_string(conn)],
-    ).fetchall()
-    types: dict[str, str] = dict(rows)
-    if lacking := [name for name in COLUMNS if name not in types]:
-        raise ConfigError(
-            f"table {table} has no column {lacking[0]!r} (it has: {', '.join(types) or 'none'});"
-            " it needs id, name and bio. Name another with --table"
-        )
-    name = conn.execute(
-        "select n.nspname || '.' || c.relname from pg_class c"
-        " join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
-        [table_identifier(table).as_string(conn)],
-    ).fetchone()
-    assert name is not None
-    return IdKind.of(types["id"], table=table, column="id"), str(name[0])
-
-
 # With FOR UPDATE an answer waits for a transaction of a lost connection, or of a dead process,
 # that still holds the row: it has committed or rolled back when this returns.
-
-
 def _head_for(conn: psycopg.Connection, ledger: str, table: str) -> Head | None:
     row = conn.execute(
         "select seq, hash, table_name from artist_bio_gen.heads where ledger = %s for update",

@@ -874,3 +874,14 @@ def test_after_a_failed_fsync_a_new_file_has_what_the_database_has(
     assert whole == b"".join(row[0].encode() + b"\n" for row in rows)
     assert begin().reconcile() == Reconciled(lines=4 + ahead)
     assert any("out.0001.jsonl" in sentence for sentence in found.report())
+
+
+def test_runs_of_lines_that_are_put_back_are_known_again(
+    begin: Begin, admin: psycopg.Connection
+) -> None:
+    start = begin()
+    start.reconcile()
+    start.append_without_commit(1, 2)
+    begin().reconcile()
+    runs = admin.execute("select run::text, ledger::text from artist_bio_gen.runs").fetchall()
+    assert runs == [(RUN, start.ledger.id)]

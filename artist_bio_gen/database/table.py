@@ -1,0 +1,33 @@
+"""The user's table of artists: what it must have."""
+
+from __future__ import annotations
+
+import psycopg
+
+from artist_bio_gen.database.connect import table_identifier
+from artist_bio_gen.database.ids import IdKind
+from artist_bio_gen.errors import ConfigError
+
+_COLUMNS = ("id", "name", "bio")
+
+
+def check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
+    """The kind of its ids, and its whole name, by which a ledger knows it."""
+    rows = conn.execute(
+        "select a.attname, format_type(a.atttypid, a.atttypmod) from pg_attribute a"
+        " where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped",
+        [table_identifier(table).as_string(conn)],
+    ).fetchall()
+    types: dict[str, str] = dict(rows)
+    if lacking := [name for name in _COLUMNS if name not in types]:
+        raise ConfigError(
+            f"table {table} has no column {lacking[0]!r} (it has: {', '.join(types) or 'none'});"
+            " it needs id, name and bio. Name another with --table"
+        )
+    name = conn.execute(
+        "select n.nspname || '.' || c.relname from pg_class c"
+        " join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(%s)",
+        [table_identifier(table).as_string(conn)],
+    ).fetchone()
+    assert name is not None
+    return IdKind.of(types["id"], table=table, column="id"), str(name[0])
