@@ -48,7 +48,7 @@ from artist_bio_gen.ledger.whole import whole_file
 from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import MAX_ID_BYTES
 from artist_bio_gen.processor.control import Control
-from artist_bio_gen.resume import reconcile, take_over
+from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Failed, path_text
 
@@ -367,6 +367,7 @@ def _begin(desk: _Desk, books: Books) -> None:
     told = {**masked(desk.settings), "adopt": path_text(found.old)}
     with ledger.locked():
         reconciled = reconcile(ledger, books.store)
+        require_commit_rows(ledger, books.store)
         books.store.begin_run(found.run, ledger.id, __version__, told)
         desk.telemetry.emit(
             "started",

@@ -13,7 +13,7 @@ from artist_bio_gen.database.opening import open_database
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.ledger import Ledger
-from artist_bio_gen.ledger.segments import noted_seq, real
+from artist_bio_gen.ledger.segments import find_id, real
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.space import Space
@@ -87,11 +87,8 @@ def _open_ledger(
 
     if settings.resume and path.exists():
         return Ledger.open(path, cancelled=cancelled), False
-    if settings.resume and (noted := noted_seq(path)):
-        say(
-            f"{path} is gone; its head is there and tells of {noted:,} lines, which are"
-            " brought back from the database"
-        )
+    if settings.resume and find_id(path) is not None:
+        say(f"{path} is gone; its head is there, and its lines are brought back from the database")
         return Ledger.reopen(path, cancelled=cancelled), False
     if settings.resume:
         say(f"{path}: no ledger is there yet; a new one is begun")

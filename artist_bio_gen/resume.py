@@ -142,6 +142,18 @@ def require_common_line(ledger: Ledger, store: BioStore, here: Head, there: Head
         )
 
 
+def require_commit_rows(ledger: Ledger, store: BioStore) -> None:
+    """An artist whose commit row is gone would look as if nothing had been bought. LedgerError
+    when there are fewer than lines. At a start, under the ledger's lock, after `reconcile`."""
+    rows = store.count_lines(ledger.id)
+    if rows != ledger.head.seq:
+        raise LedgerError(
+            f"{ledger.path}: has {ledger.head.seq:,} lines, but the database {rows:,} commit rows of"
+            f" them; rows were deleted. artist-bio-gen verify {ledger.path} names them,"
+            " artist-bio-gen restore puts them back"
+        )
+
+
 def _append_missing(ledger: Ledger, store: BioStore) -> int:
     appended = 0
     prev = ledger.head.hash

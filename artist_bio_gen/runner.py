@@ -36,7 +36,7 @@ from artist_bio_gen.errors import (
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.journal import Journal
-from artist_bio_gen.ledger.segments import noted_seq, real
+from artist_bio_gen.ledger.segments import find_id, real
 from artist_bio_gen.ledger.sharing import only_run, require_local
 from artist_bio_gen.masking import holds_key, redact
 from artist_bio_gen.memory import keep_flat
@@ -49,7 +49,7 @@ from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.prompts import Prompt
 from artist_bio_gen.repeats import without_repeats
 from artist_bio_gen.result import RunResult, sum_up
-from artist_bio_gen.resume import reconcile, take_over
+from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
 from artist_bio_gen.sources import STDIN, RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
@@ -175,6 +175,7 @@ def _begin(
     ledger, store = books.ledger, books.store
     with ledger.locked():
         found = reconcile(ledger, store, put_back_all=settings.restore)
+        require_commit_rows(ledger, store)
         store.begin_run(run_id, ledger.id, __version__, masked(settings))
         telemetry.emit(
             "started",
@@ -277,7 +278,7 @@ def _check(settings: Settings) -> None:
     if not settings.allow_network_filesystem:
         require_local(real(settings.output))
     there = settings.output.exists()
-    if _just_some(settings) and not there and not noted_seq(real(settings.output)):
+    if _just_some(settings) and not there and find_id(real(settings.output)) is None:
         raise UsageError(
             f"{settings.output}: no ledger is there, so nothing can have failed or changed; begin"
             " one without --refresh and --retry-failed"

@@ -104,14 +104,15 @@ def test_create_in_a_folder_that_is_missing(path: Path) -> None:
         Ledger.create(path / "deeper" / "out.jsonl")
 
 
-def test_a_deleted_ledger_is_not_begun_anew_beside_its_head(path: Path) -> None:
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_deleted_ledger_is_not_begun_anew_beside_its_head(path: Path, noted: bool) -> None:
+    """Nor where the head tells of no line yet, as it does until a first run ends."""
     with make_ledger(path, 1) as old:
-        old.save_head()
+        if noted:
+            old.save_head()
     head = saved_head(path)
     path.unlink()
-    with pytest.raises(
-        UsageError, match=r"is gone, but out\.jsonl\.head tells of 1 lines: --resume"
-    ):
+    with pytest.raises(UsageError, match=r"is gone, but out\.jsonl\.head is there: --resume"):
         Ledger.create(path)
     assert saved_head(path) == head
     assert not path.exists()

@@ -42,7 +42,6 @@ from artist_bio_gen.ledger.segments import (
     LONGEST_LINE,
     beside,
     find_id,
-    noted_seq,
     segment_path,
     segments,
 )
@@ -102,11 +101,12 @@ class Ledger:
             with ledger._sidecar.held():
                 if os.path.lexists(path):
                     raise FileExistsError
-                if lines := noted_seq(path):
+                # The head is written at a run's start and end: 0 lines there may be many by now.
+                if find_id(path) is not None:
                     raise UsageError(
-                        f"{path} is gone, but {beside(path, 'head').name} tells of {lines} lines:"
-                        " --resume brings them back from the database. To begin anew, remove that"
-                        " file too, or name another with --output"
+                        f"{path} is gone, but {beside(path, 'head').name} is there: --resume brings"
+                        " its lines back from the database. To begin anew, remove that file too, or"
+                        " name another with --output"
                     )
                 # First the head: whoever finds the file finds its id as well.
                 ledger.save_head()
@@ -119,11 +119,14 @@ class Ledger:
                 f"{path}: a ledger is there already and is never overwritten; go on with it by"
                 " --resume, or name another file with --output"
             ) from exc
-        except OSError as exc:
-            raise LedgerFileError(f"{path}: cannot be created: {exc.strerror}") from exc
-        except BaseException:
+        except (OSError, LedgerFileError) as exc:
             ledger.close()
-            raise
+            if not os.path.lexists(path):
+                with suppress(OSError):  # the head of no ledger would be in the next one's way
+                    files.unlink(str(beside(path, "head")))
+            if isinstance(exc, LedgerFileError):
+                raise
+            raise LedgerFileError(f"{path}: cannot be created: {exc.strerror}") from exc
         return ledger
 
     @classmethod

@@ -303,13 +303,38 @@ def test_a_deleted_ledger_is_brought_back_from_the_database(
         job.ledger.unlink()
         code, said = job.finish()
         assert code == 2, said
-        assert f"tells of {ROWS} lines: --resume" in said
+        assert "out.jsonl.head is there: --resume" in said
         assert not job.ledger.exists()
         code, said = job.finish("--resume")
         assert code == 0, said
-        assert f"tells of {ROWS} lines, which are brought back" in said
+        assert "its head is there, and its lines are brought back" in said
         assert job.ledger.read_bytes() == whole
         assert api.counts().calls == ROWS
+
+
+def test_a_ledger_deleted_before_its_first_run_has_ended_is_brought_back(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Until then the head beside it tells of no line."""
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api, rows=2_000)
+        assert job.kill_after(0.1)
+        job.ledger.unlink()
+        code, said = job.finish("--resume")
+        assert code == 0, said
+        books = read_books(job)
+        assert books.agree
+        assert len(books.ledger) == 2_000
+        assert query(job, "select count(distinct ledger) from artist_bio_gen.commits") == [(1,)]
+
+
+def test_commit_rows_that_were_deleted_are_missed(database_url: str, tmp_path: Path) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api)
+        assert job.finish()[0] == 0
+        with psycopg.connect(database_url) as connection:
+            connection.execute("delete from artist_bio_gen.commits where seq in (1, 7)")
+        check_refused(job, api, f"has {ROWS} lines, but the database {ROWS - 2} commit rows")
 
 
 def test_older_copies_of_both_are_found_by_the_head_beside_the_ledger(
