@@ -19,6 +19,7 @@ from tests.acceptance.harness import (
     write_artists,
 )
 from tests.fakes.api import FakeApi
+from tests.faults.debian import install
 from tests.faults.growth import more_lines
 from tests.faults.seed import chance
 
@@ -50,11 +51,16 @@ class Clock:
         new.replace(self._file)
 
 
+def libraries() -> list[Path]:
+    return [path for pattern in LIBRARIES for path in Path("/").glob(pattern.removeprefix("/"))]
+
+
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
-    for pattern in LIBRARIES:
-        for library in Path("/").glob(pattern.removeprefix("/")):
-            return Clock(tmp_path, library)
+    if not libraries():
+        install("faketime")
+    for library in libraries():
+        return Clock(tmp_path, library)
     pytest.skip("needs libfaketime: apt-get install faketime")
 
 
