@@ -1,3 +1,14 @@
-from artist_bio_gen.cli.main import main
+"""The command's entry point: takes signals before anything that takes time is imported."""
 
-main()
+from artist_bio_gen.cli.signals import leave_while_starting
+
+
+def main() -> None:
+    leave_while_starting()
+    from artist_bio_gen.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -107,7 +107,7 @@ def _open_store(
         control.resume()
         telemetry.emit("flowing", reason="the database is back")
 
-    return BioStore(
+    store = BioStore(
         database,
         table=settings.table,
         insert_missing=settings.on_missing == "insert",
@@ -116,3 +116,5 @@ def _open_store(
         on_recovery=recovery,
         sleep=control.sleep,
     )
+    control.when_stopped(partial(store.break_off_in, settings.grace))
+    return store

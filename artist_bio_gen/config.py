@@ -8,17 +8,17 @@ flags, the environment, `.env.local`, `.env`, the default. Nobody else reads the
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from artist_bio_gen.errors import ConfigError
-from artist_bio_gen.masking import MASK, mask_key, mask_passwords, passwords_in
+from artist_bio_gen.masking import MASK, mask_address, mask_key, passwords_in
 
 COMMAND = "artist-bio-gen"
 PREFIX = "ARTIST_BIO_GEN_"
@@ -31,18 +31,26 @@ Refresh: TypeAlias = Literal["none", "changed"]
 Progress: TypeAlias = Literal["auto", "rich", "plain", "none"]
 Flush: TypeAlias = Literal["line", "sync"] | int
 
+MOST = 10**12
+"""Of whatever is counted: JSON, databases and the system's calls take no number of any size."""
+
+LONGEST_S = 20 * 24 * 3600.0
+"""The system's waits take milliseconds in 31 bits, which is not quite 25 days."""
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[T_co]):
-    """How a value is written. `read` raises ValueError for a text that is not `allowed`."""
+    """How a value is written. `read` raises ValueError for a text that is not `allowed`. Only a
+    `path` may have bytes that are no UTF-8, as the system allows there."""
 
     metavar: str
     allowed: str
     read: Callable[[str], T_co]
     choices: tuple[str, ...] = ()
+    path: bool = False
 
 
 def choice(*values: T) -> Kind[T]:
@@ -56,15 +64,14 @@ def choice(*values: T) -> Kind[T]:
     return Kind("|".join(by_name), f"one of {', '.join(by_name)}", read, tuple(by_name))
 
 
-def whole(least: int, most: int | None = None) -> Kind[int]:
+def whole(least: int, most: int = MOST) -> Kind[int]:
     def read(text: str) -> int:
         value = int(text)
-        if value < least or (most is not None and value > most):
+        if not least <= value <= most:
             raise ValueError(text)
         return value
 
-    span = f"of at least {least}" if most is None else f"from {least} to {most}"
-    return Kind("N", f"a whole number {span}", read)
+    return Kind("N", f"a whole number from {least} to {most}", read)
 
 
 def number(least: float, most: float) -> Kind[float]:
@@ -79,9 +86,17 @@ def number(least: float, most: float) -> Kind[float]:
 def _read_seconds(text: str) -> float:
     digits, unit = (text[:-1], text[-1]) if text[-1] in "smh" else (text, "s")
     seconds = float(digits) * {"s": 1, "m": 60, "h": 3600}[unit]
-    if not (seconds > 0 and math.isfinite(seconds)):
+    if not 0 < seconds <= LONGEST_S:
         raise ValueError(text)
     return seconds
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates: how Python carries other bytes
+        return False
+    return True
 
 
 def _read_switch(text: str) -> bool:
@@ -122,9 +137,12 @@ _OFF = ("false", "no", "off", "0")
 _LINES = whole(1, 1_000_000)
 
 TEXT: Kind[str] = Kind("TEXT", "a text that is not empty", str)
-FILE: Kind[Path] = Kind("FILE", "a path", _read_path)
+FILE: Kind[Path] = Kind("FILE", "a path", _read_path, path=True)
+NAME_OR_FILE: Kind[str] = Kind("NAME|FILE", "a name or a path", str, path=True)
 SWITCH: Kind[bool] = Kind("", "true or false", _read_switch)
-SECONDS: Kind[float] = Kind("SECONDS", "a time such as 90, 90s, 2m or 1h", _read_seconds)
+SECONDS: Kind[float] = Kind(
+    "SECONDS", "a time such as 90, 90s, 2m or 1h, up to 480h", _read_seconds
+)
 NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "names with commas between them", _read_names)
 ADDRESS: Kind[str] = Kind("URL", "an address that begins with http:// or https://", _read_address)
 MARK: Kind[str] = Kind("TEXT", "a text, or none", lambda text: "" if text == "none" else text)
@@ -149,6 +167,10 @@ class Option:
 
     def parse(self, text: str) -> object:
         """The text as a value of its type. Raises ValueError that says what is allowed."""
+        if "\0" in text:
+            raise ValueError("must be without a NUL character")
+        if not (self.kind.path or _is_text(text)):
+            raise ValueError("must be UTF-8, which these bytes are not")
         try:
             if not text.strip():
                 raise ValueError(text)
@@ -162,7 +184,7 @@ class Option:
         try:
             return self.parse(text)
         except ValueError as exc:
-            bad = MASK if self.secret else repr(mask_passwords(text))
+            bad = MASK if self.secret else repr(mask_address(text))
             raise ConfigError(f"{self.name} = {bad} (from {origin}): {exc}") from exc
 
     def shown_default(self) -> str:
@@ -208,7 +230,7 @@ class Settings:
     """All settings of a run, in their types. Durations are in seconds."""
 
     # fmt: off
-    input: str | None = option(None, Kind("FILE", "a path", str), INPUT,
+    input: str | None = option(None, Kind("FILE", "a path", str, path=True), INPUT,
         "The artists: a CSV file, read as a stream; - is the standard input.", otherwise="required")
     id_column: str | None = option(None, TEXT, INPUT,
         "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
@@ -305,7 +327,7 @@ class Settings:
         "Agree to what would be asked: the local parts, making tables.")
     data_dir: Path | None = option(None, FILE, LOCAL,
         "Folder of the embedded Postgres and the model's files.", otherwise="the user's own")
-    local_model: str | None = option(None, Kind("NAME|FILE", "a name or a path", str), LOCAL,
+    local_model: str | None = option(None, NAME_OR_FILE, LOCAL,
         "Local model: a name of the catalogue, or a GGUF file.", otherwise="the first installed")
 
     progress: Progress = option("auto", choice("auto", "rich", "plain", "none"), SCREEN,
@@ -366,8 +388,9 @@ def load(
     layers: list[tuple[str, Mapping[str, str]]] = [
         ("env", os.environ if environ is None else environ)
     ]
+    folder = cwd or _current_folder()
     for name in ENV_FILES:
-        layers.append((name, _env_file((cwd or Path.cwd()) / name)))
+        layers.append((name, _env_file(folder / name)))
     for origin, variables in layers:
         _refuse_unknown(variables, "the environment" if origin == "env" else origin)
 
@@ -386,8 +409,19 @@ def load(
     return Settings(**values, origins=origins)
 
 
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as exc:
+        raise ConfigError(
+            f"the current folder is gone, or closed to you ({exc.strerror}); change to another one"
+        ) from exc
+
+
 def _env_file(path: Path) -> Mapping[str, str]:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would be waited for
+            raise ConfigError(f"{path}: is no regular file; make it one, or take it away")
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return {}
@@ -448,7 +482,7 @@ def masked(settings: Settings) -> dict[str, Any]:
         if isinstance(value, Path):
             value = path_text(value)
         if isinstance(value, str):
-            value = mask_key(value) if each.secret else mask_passwords(value)
+            value = mask_key(value) if each.secret else mask_address(value)
             value = path_text(value) if each.name == "input" else value
         values[each.name] = list(value) if isinstance(value, tuple) else value
     return values
@@ -481,7 +515,7 @@ def _secrets_of_proxies() -> Iterator[str]:
             continue
         if parts.password:
             pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
-            yield b64encode(pair.encode()).decode()
+            yield b64encode(pair.encode("utf-8", "surrogateescape")).decode()
 
 
 def command_line(settings: Settings, **changes: bool) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from artist_bio_gen.generator.model import Model
+from artist_bio_gen.telemetry.progress import one_line
 from artist_bio_gen.values import Artist, Rejected
 
 SHOWN_REQUESTS = 5
@@ -29,10 +30,12 @@ def dry_run(rows: Iterable[Artist | Rejected], model: Model) -> DryRun:
         if isinstance(row, Rejected):
             rejected += 1
             if rejected <= SHOWN_REJECTED:
-                messages.append(f"row {row.row} would be rejected: {row.reason}")
+                messages.append(f"row {row.row} would be rejected: {one_line(row.reason)}")
             continue
         artists += 1
         if artists <= SHOWN_REQUESTS:
-            messages.append(f"request for artist {row.id} ({row.name}):\n{model.show(row)}")
+            messages.append(
+                f"request for artist {one_line(row.id)} ({one_line(row.name)}):\n{model.show(row)}"
+            )
     messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
     return DryRun(rejected, tuple(messages))

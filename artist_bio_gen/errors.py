@@ -7,6 +7,7 @@ ArtistBioGenError
 ├── LedgerError           ledger, journal and database disagree          exit 5
 │   └── LedgerFileError   a file call on ledger or journal failed        exit 6
 ├── LimitError            stopped by quota, disk, failures; resumable    exit 6
+├── DefectError           an error nobody foresaw                        exit 70
 └── ModelError            one call gave no bio; never ends a run by itself
     ├── Unavailable       the server wants us to wait; nothing was bought
     ├── CallFailed        the call failed; another attempt may succeed
@@ -24,6 +25,7 @@ EXIT_CONFIG = 3
 EXIT_SOME_FAILED = 4
 EXIT_DISAGREE = 5
 EXIT_LIMIT = 6
+EXIT_DEFECT = 70  # EX_SOFTWARE of sysexits(3)
 EXIT_INTERRUPTED = 130
 
 
@@ -67,6 +69,12 @@ class LimitError(ArtistBioGenError):
     """The run was stopped by a limit (quota, disk, failures in a row). It can be resumed."""
 
     exit_code = EXIT_LIMIT
+
+
+class DefectError(ArtistBioGenError):
+    """An error nobody foresaw, caught at the edge of a thread; it ends the run."""
+
+    exit_code = EXIT_DEFECT
 
 
 class StoppedError(Exception):

@@ -8,8 +8,8 @@ A template sees `artist` (id, name, row, data), `artist_name`, `artist_data` (on
 `column: value` a line) and `notes` (the same as pairs, the columns' names in words). Two filters
 keep data from passing for instructions: `fenced("tag")` puts it between `<tag>` and `</tag>` and
 breaks every such tag inside it, `one_line` makes it short and plain. A template is rendered in
-Jinja2's sandbox, and its loops and macros share a budget of steps, so that a slip cannot hang
-a run.
+Jinja2's sandbox with a budget of steps and of text (`sandbox.py`), so that a slip cannot hang a
+run.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ import copy
 import functools
 import hashlib
 import re
+import stat
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
 from artist_bio_gen.errors import ConfigError, Unusable
+from artist_bio_gen.sandbox import budget, count, make_environment, refused
 from artist_bio_gen.values import Artist, Json, path_text
 
 if TYPE_CHECKING:
@@ -35,9 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PROMPT = Path(__file__).with_name("default_prompt.j2")
 
-MAX_STEPS = 100_000
-"""Rounds of loops and calls of macros that one rendering may take; the sandbox's own limit
-on one `range()` is the same, but nested loops would multiply it."""
+MAX_BYTES = 1_000_000
+"""Of a prompt file; a request of that length fits no model."""
 
 BLOCKS = ("instructions", "input")
 VARIABLES = ("artist", "artist_name", "artist_data", "notes")
@@ -73,7 +74,7 @@ class Prompt:
         it cannot be read or is no valid prompt."""
         file = path or DEFAULT_PROMPT
         try:
-            raw = file.read_bytes()
+            raw = _read(file)
             text = raw.decode("utf-8-sig")
         except OSError as exc:
             raise ConfigError(
@@ -116,6 +117,18 @@ class Prompt:
         return {"artist_name": artist.name, "artist_data": "\n".join(lines)}
 
 
+def _read(file: Path) -> bytes:
+    if not stat.S_ISREG(file.stat().st_mode):  # a pipe could keep us waiting for ever
+        raise ConfigError(f"prompt {file}: is no regular file; give another one with --prompt")
+    with file.open("rb") as opened:
+        raw = opened.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(
+            f"prompt {file}: is larger than {MAX_BYTES:,} bytes; give another one with --prompt"
+        )
+    return raw
+
+
 def _notes(artist: Artist) -> list[tuple[str, str]]:
     return [(column.replace("_", " "), _as_text(value)) for column, value in artist.data.items()]
 
@@ -138,6 +151,8 @@ _BROKEN = "\u2039"  # a single guillemet: looks alike, and is no tag
 def fenced(text: str, tag: str) -> str:
     """The text between `<tag>` and `</tag>`, with every such tag inside it broken, so that
     data cannot end its own delimiter and go on as an instruction."""
+    if len(tag) > MAX_LINE:
+        raise refused(f"a tag of more than {MAX_LINE} characters")
     return f"<{tag}>\n{_tag_pattern(tag).sub(_BROKEN, text.strip())}\n</{tag}>"
 
 
@@ -147,7 +162,7 @@ def one_line(text: str) -> str:
     return plain if len(plain) <= MAX_LINE else plain[: MAX_LINE - 1] + "\u2026"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _tag_pattern(tag: str) -> re.Pattern[str]:
     return re.compile(rf"[{_OPENING}](?=[\s{_SLASHES}]*{re.escape(tag)}\b)", re.IGNORECASE)
 
@@ -168,26 +183,34 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
 
     environment = _environment()
     try:
-        parts = _parts(environment.parse(text, filename=where), where)
-        for part in parts.values():
-            _check_names(part, where)
-            _count_steps(part)
-        templates = {name: _template(environment, part, where) for name, part in parts.items()}
+        with budget():
+            parts = _parts(environment.parse(text, filename=where), where)
+            for part in parts.values():
+                _check_names(part, where)
+                count(part, environment)
+            templates = {name: _template(environment, part, where) for name, part in parts.items()}
+    except ConfigError:
+        raise
     except TemplateSyntaxError as exc:
         raise ConfigError(
             f"prompt {where} line {exc.lineno}: {str(exc.message).rstrip('.')}; "
             "mend the template (a brace that is text is written {{ '{{' }})"
         ) from exc
+    except Exception as exc:  # the compilers of Jinja2 and of Python refuse in many ways
+        raise ConfigError(
+            f"prompt {where}: cannot be compiled ({type(exc).__name__}: {exc}); is it nested too"
+            " deeply? mend the template"
+        ) from exc
     template = templates["input"]
 
     def render_input(artist: Artist, known: Mapping[str, str]) -> str:
         try:
-            rendered = template.render(
-                artist=artist, notes=_notes(artist), _steps=_budget(), **known
-            ).strip()
+            with budget():
+                rendered = template.render(artist=artist, notes=_notes(artist), **known).strip()
         except Exception as exc:  # a template is a program and may raise anything
             raise Unusable(
-                f"prompt {where}{_line(exc, where)}: {exc} (artist {artist.id})"
+                f"prompt {where}{_line(exc, where)}: {str(exc) or type(exc).__name__}"
+                f" (artist {artist.id})"
                 + ("; try default('')" if isinstance(exc, UndefinedError) else ""),
                 kind="prompt",
             ) from exc
@@ -200,14 +223,16 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
     try:
         instructions = ""
         if "instructions" in templates:
-            instructions = templates["instructions"].render(_steps=_budget()).strip()
+            with budget():
+                instructions = templates["instructions"].render().strip()
     except Exception as exc:  # as above
         raise ConfigError(f"prompt {where}{_line(exc, where)}: {exc}; mend the template") from exc
     try:
         render_input(_SAMPLE, Prompt.variables(_SAMPLE))
     except Unusable as exc:
-        # A real artist may have what the sample lacks; what the sandbox forbids never works.
-        if isinstance(exc.__cause__, SecurityError):
+        # A real artist may have what the sample lacks; what the sandbox forbids never works,
+        # nor what takes too much without any data.
+        if isinstance(exc.__cause__, SecurityError | RecursionError | MemoryError):
             raise ConfigError(f"{exc}; mend the template") from exc
     return instructions, render_input
 
@@ -217,26 +242,7 @@ _SAMPLE = Artist(row=0, id="sample", name="Sample")
 
 @functools.cache
 def _environment() -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.runtime import Context
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Environment(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**":
-                raise SecurityError("powers are not supported in a prompt")
-            for many, times in ((left, right), (right, left)):
-                if hasattr(many, "__len__") and len(many) * times > MAX_STEPS:
-                    raise SecurityError(f"a text repeated to more than {MAX_STEPS} characters")
-            return super().call_binop(context, operator, left, right)
-
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"fenced": fenced, "one_line": one_line}
-    del environment.globals["lipsum"]
-    return environment
+    return make_environment({"fenced": fenced, "one_line": one_line})
 
 
 def _parts(tree: nodes.Template, where: str) -> dict[str, nodes.Template]:
@@ -332,49 +338,6 @@ def _check_names(tree: nodes.Template, where: str) -> None:
                 f"prompt {where} line {node.lineno}: an artist has no '{node.attr}'; its columns "
                 f"are in artist.data, e.g. artist.data['{node.attr}']"
             )
-
-
-def _count_steps(tree: nodes.Template) -> None:
-    """Lets every round of a loop and every call of a macro take a step off the budget."""
-    from jinja2 import nodes
-
-    def call(argument: nodes.Node, lineno: int) -> nodes.Call:
-        steps = nodes.Name("_steps", "load", lineno=lineno)
-        return nodes.Call(steps, [argument], [], None, None, lineno=lineno)
-
-    for loop in tree.find_all(nodes.For):
-        loop.iter = call(loop.iter, loop.lineno)
-    for macro in tree.find_all(nodes.Macro):
-        one = call(nodes.Const(None, lineno=macro.lineno), macro.lineno)
-        macro.body.insert(0, nodes.Output([one], lineno=macro.lineno))
-    tree.set_environment(_environment())
-
-
-def _budget() -> Callable[[Iterable[Any] | None], Iterator[Any] | str]:
-    """What a template calls as `_steps`: with a loop's items, which it hands on while they
-    are counted, or with None for one call of a macro."""
-    left = MAX_STEPS
-
-    def step() -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            from jinja2.exceptions import SecurityError
-
-            raise SecurityError(f"takes more than {MAX_STEPS} rounds of loops and macros")
-
-    def rounds(items: Iterable[Any]) -> Iterator[Any]:
-        for item in items:
-            step()
-            yield item
-
-    def take(items: Iterable[Any] | None) -> Iterator[Any] | str:
-        if items is None:
-            step()
-            return ""
-        return rounds(items)
-
-    return take
 
 
 def _template(environment: SandboxedEnvironment, tree: nodes.Template, where: str) -> Template:

@@ -148,8 +148,8 @@ def require_commit_rows(ledger: Ledger, store: BioStore) -> None:
     rows = store.count_lines(ledger.id)
     if rows != ledger.head.seq:
         raise LedgerError(
-            f"{ledger.path}: has {ledger.head.seq:,} lines, but the database {rows:,} commit rows of"
-            f" them; rows were deleted. artist-bio-gen verify {ledger.path} names them,"
+            f"{ledger.path}: has {ledger.head.seq:,} lines, but the database {rows:,} commit rows"
+            f" of them; rows were deleted. artist-bio-gen verify {ledger.path} names them,"
             " artist-bio-gen restore puts them back"
         )
 
@@ -261,11 +261,14 @@ def _artist_id(entry: Reply | Failed | Intent) -> str:
 @dataclass(frozen=True, slots=True)
 class TakenOver:
     """What the journals of dead runs held: replies committed, failures noted, and calls that
-    were in flight, which may have been paid for and are made again."""
+    have no reply there, which may have been paid for and are made again. `damaged` entries could
+    not be read; the files that hold them were put aside as `kept`."""
 
     committed: int = 0
     failed: int = 0
     in_flight: int = 0
+    damaged: int = 0
+    kept: tuple[str, ...] = ()
 
     def report(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
@@ -274,7 +277,12 @@ class TakenOver:
         if self.failed:
             yield f"journal: {self.failed:,} failures noted that an earlier run had met"
         if self.in_flight:
-            yield f"journal: {self.in_flight:,} calls were in flight when an earlier run died"
+            yield f"journal: {self.in_flight:,} calls of an earlier run are without a reply"
+        if self.damaged:
+            yield (
+                f"journal: {self.damaged:,} entries were damaged, as no crash leaves them; replies"
+                f" among them are bought again. What is left of them: {', '.join(self.kept)}"
+            )
 
 
 def take_over(
@@ -285,14 +293,16 @@ def take_over(
     *,
     files: FileCalls = REAL,
 ) -> TakenOver:
-    """Makes final what dead runs had paid for, names the calls that were in flight, and removes
-    their journals. Under the ledger's lock, from reconciling on: of two processes that start after
-    a crash, one must not buy what the other is just taking over.
+    """Makes final what dead runs had paid for, names the calls without a reply, and removes
+    their journals; damaged ones are put aside. Under the ledger's lock, from reconciling on: of
+    two processes that start after a crash, one must not buy what the other is just taking over.
 
     `commit` takes a group and the run to which it belongs: a failure of an earlier run must not
     look like one of this run, which may try again. A crash on the way leaves the journals; what
     was committed by then is found in the database."""
     outcomes: Counter[type] = Counter()
+    damaged = 0
+    kept: list[str] = []
     for orphan in orphans(ledger.path, files=files):
         for chunk in in_chunks(recovered(orphan, ledger.id, partial(store.known, ledger.id))):
             bought = [entry for entry in chunk if not isinstance(entry, Intent)]
@@ -301,8 +311,9 @@ def take_over(
                 if isinstance(intent, Intent):
                     outcomes[Intent] += 1
                     telemetry.emit("in_flight", run=orphan.run, **asdict(intent))
-        orphan.remove()
-    return TakenOver(outcomes[Done], outcomes[Failed], outcomes[Intent])
+        damaged += sum(orphan.damaged.values())
+        kept += map(str, orphan.remove())
+    return TakenOver(outcomes[Done], outcomes[Failed], outcomes[Intent], damaged, tuple(kept))
 
 
 def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:

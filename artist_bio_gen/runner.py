@@ -53,6 +53,7 @@ from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
 from artist_bio_gen.sources import STDIN, RowStream, open_source
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
+from artist_bio_gen.telemetry.progress import one_line
 from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, Skipped, path_text
 
 _Row = TypeVar("_Row")
@@ -412,7 +413,8 @@ def _first_bios(count: int, say: Callable[[str], None]) -> Callable[[Done], None
         nonlocal left
         if left > 0:
             left -= 1
-            say(f"{done.artist.name}\n{textwrap.indent(textwrap.fill(done.bio.text, 88), '    ')}")
+            text = textwrap.indent(textwrap.fill(done.bio.text, 88), "    ")
+            say(f"{one_line(done.artist.name)}\n{text}")
 
     return show
 

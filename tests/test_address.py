@@ -79,3 +79,18 @@ def test_no_proxy_takes_networks() -> None:
 def test_proxy_that_cannot_be_used_is_a_setting_that_does_not_fit(url: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY"):
         choose_proxy(Address.parse("https://api.test/v1"), {"https": url})
+
+
+@pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64, "a." + "x" * 64 + ".de", ".."])
+def test_a_host_name_that_no_resolver_takes_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="is no host name"):
+        Address.parse(f"http://{host}/v1")
+    with pytest.raises(ConfigError, match=r"HTTP_PROXY: .* is no host name"):
+        choose_proxy(Address.parse("http://api.test/v1"), {"http": f"http://{host}:3128"})
+
+
+@pytest.mark.parametrize(
+    "host", ["a", "a.b.", "x" * 63 + ".de", "127.0.0.1", "[::1]", "m\u00fcnchen.de"]
+)
+def test_a_host_name_that_resolvers_take_is_taken(host: str) -> None:
+    assert Address.parse(f"http://{host}/v1").path == "/v1"

@@ -17,12 +17,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from artist_bio_gen import __version__, config
-from artist_bio_gen.cli.main import EXIT_DEFECT, SUBCOMMANDS, Program, program
+from artist_bio_gen.cli.main import SUBCOMMANDS, Program, program
 from artist_bio_gen.cli.options import Surroundings, settings, settings_options
 from artist_bio_gen.cli.run import summary
 from artist_bio_gen.cli.signals import on_signals
 from artist_bio_gen.config import OPTIONS, Settings
 from artist_bio_gen.errors import (
+    EXIT_DEFECT,
     ArtistBioGenError,
     ConfigError,
     InputError,
@@ -256,6 +257,39 @@ def test_config_can_be_read_by_programs(tmp_path: Path) -> None:
         "flag": "--workers",
         "env": "ARTIST_BIO_GEN_WORKERS",
     }
+
+
+@pytest.mark.parametrize("args", [["config"], ["config", "--json"]])
+def test_config_shows_nothing_that_steers_the_terminal(args: list[str], tmp_path: Path) -> None:
+    environ = {"ARTIST_BIO_GEN_MODEL": "a\x1b[2J\x07\x9b\u202e\nforged"}
+    said = call(*args, environ=environ, cwd=tmp_path).stdout
+    assert not set("\x1b\x07\x9b\u202e") & set(said)
+    assert "\nforged" not in said
+    if "--json" in args:
+        assert json.loads(said)["model"]["value"] == environ["ARTIST_BIO_GEN_MODEL"]
+
+
+def test_no_password_is_shown_whatever_libpq_takes_for_one(tmp_path: Path) -> None:
+    environ = {"DATABASE_URL": "postgresql://u:hun\t22x@h/db?pass%77ord=hun33x"}
+    for args in (["config"], ["config", "--json"]):
+        said = call(*args, environ=environ, cwd=tmp_path)
+        assert said.exit_code == 0
+        assert "22x" not in said.output
+        assert "33x" not in said.output
+
+
+def test_a_bad_flag_does_not_show_a_password(tmp_path: Path) -> None:
+    said = call("--base-url", "htp://u:hun22x@h", cwd=tmp_path)
+    assert said.exit_code == 2
+    assert "hun22x" not in said.output
+
+
+def test_migrate_says_nothing_that_steers_the_terminal(tmp_path: Path, database_url: str) -> None:
+    steering = "t\x1b[2J\x07"
+    said = call("migrate", "--database-url", database_url, "--table", steering, cwd=tmp_path)
+    assert said.exit_code == 0, said.output
+    assert r"made the table t\x1b[2J\x07" in said.stdout
+    assert not set("\x1b\x07") & set(said.output)
 
 
 def test_migrate_wants_a_database_or_consent_to_the_embedded_one(tmp_path: Path) -> None:

@@ -342,3 +342,13 @@ def test_the_guide_tells_each_event_with_its_keys() -> None:
         for event, keys in rows
     }
     assert told == EVENTS
+
+
+def test_a_disk_that_is_full_at_the_start_is_a_limit(tmp_path: Path) -> None:
+    """A line that was cut off is ended first, for which there is no room."""
+    with pytest.raises(LimitError, match=r"no room for the commit log .*make room on the disk of"):
+        CommitLog(tmp_path / "log", end_line=no_room)
+
+
+def no_room(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

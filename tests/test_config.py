@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import types
 import typing
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artist_bio_gen import config
-from artist_bio_gen.config import OPTIONS, Settings, load
+from artist_bio_gen.config import OPTIONS, Settings, load, secrets
 from artist_bio_gen.errors import ConfigError
 
 KEY = "sk-canary-0123456789abcdefWXYZ"
@@ -104,9 +105,23 @@ def test_values_are_read_into_their_types(
     [
         ("workers", "0", "a whole number from 1 to 10000"),
         ("workers", "many", "a whole number from 1 to 10000"),
-        ("max_rows", "-1", "a whole number of at least 1"),
+        ("max_rows", "-1", "a whole number from 1 to 1000000000000"),
         ("timeout", "0", "a time such as 90, 90s, 2m or 1h"),
         ("timeout", "nan", "a time such as"),
+        ("timeout", "1e308", "up to 480h"),
+        ("max_wait", "481h", "up to 480h"),
+        ("max_rows", "1" + "0" * 20, "a whole number from 1 to 1000000000000"),
+        ("max_output_tokens", "1" + "0" * 5000, "a whole number from 1 to"),
+        ("min_free_mb", "1" + "0" * 20, "a whole number from 0 to"),
+        ("model", "gpt-\udcff", "UTF-8"),
+        ("table", "\udcff", "UTF-8"),
+        ("comment", "\udcff", "UTF-8"),
+        ("org_id", "\udcff", "UTF-8"),
+        ("data_columns", "a,\udcff", "UTF-8"),
+        ("database_url", "postgresql://u@h/\udcff", "UTF-8"),
+        ("base_url", "http://h/\udcff", "UTF-8"),
+        ("model", "gpt\0", "without a NUL"),
+        ("output", "out\0", "without a NUL"),
         ("timeout", "1e400", "a time such as"),
         ("timeout", "s", "a time such as"),
         ("temperature", "2.5", "a number from 0 to 2"),
@@ -134,6 +149,25 @@ def test_a_bad_value_does_not_show_a_password(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load({"base_url": "ftp://user:canary@h"}, {}, tmp_path)
     assert "canary" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["input", "output", "log_file", "local_model"])
+def test_a_path_may_have_bytes_that_are_no_utf_8(name: str, tmp_path: Path) -> None:
+    loaded = load({}, {OPTIONS[name].env: "a\udcff"}, tmp_path)
+    assert str(getattr(loaded, name)) == "a\udcff"
+
+
+def test_a_proxys_password_may_have_bytes_that_are_no_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://u:caf\udce9@h")
+    assert "caf\udce9" in secrets(load({}, {}, tmp_path))
+
+
+def test_an_env_file_that_is_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".env")
+    with pytest.raises(ConfigError, match=r"\.env: is no regular file"):
+        load({}, {}, tmp_path)
 
 
 def test_a_mistyped_variable_stops_and_the_near_one_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import io
+import os
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
 from artist_bio_gen.sources.delimited import MAX_COLUMNS, SAMPLE, DelimitedStream
 from artist_bio_gen.values import BadRow, Row
@@ -703,3 +704,42 @@ def test_memory_is_bounded_by_the_longest_row() -> None:
             tracemalloc.stop()
 
     assert peak(20) < 1.1 * peak(2)
+
+
+def test_a_line_without_an_end_is_given_up_while_it_is_read() -> None:
+    with pytest.raises(InputError, match=r"more than 64,000 characters without the end of a line"):
+        stream(b"\0" * 100_000, max_row=1000, read_at_once=4096)
+    with (
+        stream(b"id,name\n1,a\n" + b"x" * 100_000, max_row=1000, read_at_once=4096) as rows,
+        pytest.raises(InputError, match="without the end of a line"),
+    ):
+        list(rows)
+
+
+@pytest.mark.parametrize("line", ["# nothing\n", "\n"])
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_reading_can_be_called_off_where_no_row_comes(line: str, kind: str, tmp_path: Path) -> None:
+    """There is always more to read, and never a row."""
+    path = tmp_path / "a.csv"
+    block = line.encode() * (4096 // len(line))
+    if kind == "pipe":
+        os.mkfifo(path)
+    end = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(end, b"id,name\n")
+    looks = 0
+
+    def cancelled() -> bool:
+        nonlocal looks
+        looks += 1
+        assert looks <= 20, "it reads on"
+        os.write(end, block)
+        return looks == 20
+
+    try:
+        with (
+            open_source(str(path), cancelled=cancelled) as rows,
+            pytest.raises(StoppedError),
+        ):
+            list(rows)
+    finally:
+        os.close(end)

@@ -22,7 +22,7 @@ PACKAGE = "artist_bio_gen"
 
 FLOORS: Mapping[int, frozenset[str]] = {
     1: frozenset({"values", "errors", "masking"}),
-    2: frozenset({"telemetry"}),
+    2: frozenset({"telemetry", "sandbox"}),
     3: frozenset({"memory", "prompts", "config"}),
     4: frozenset(
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -409,6 +410,123 @@ def test_an_entry_torn_at_any_byte_is_passed_over(ledger: Path) -> None:
     for end in range(start, len(whole)):
         path.write_bytes(whole[:end])
         assert entries_of(ledger) == [Reply(RUN, artist(1), bio("whole"))], end
+
+
+def three_replies(ledger: Path) -> tuple[Path, list[bytes]]:
+    """A dead run's journal of three replies, each behind its intent, and its lines."""
+    with Journal(ledger, RUN) as journal:
+        for number in range(3):
+            buy(journal, number)
+    (path,) = (ledger.parent / name for name in files_of(ledger))
+    return path, [line + b"\n" for line in lines_of(path)]
+
+
+def damage_told(ledger: Path) -> list[int]:
+    (orphan,) = orphans(ledger)
+    list(orphan.entries())
+    return list(orphan.damaged.values())
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda data: b"\0" * (len(data) - 1) + b"\n", lambda data: data[9:]]
+)
+def test_a_damaged_journal_is_told_and_kept(ledger: Path, damage: Callable[[bytes], bytes]) -> None:
+    path, lines = three_replies(ledger)
+    lines[1], lines[5] = damage(lines[1]), damage(lines[5])
+    path.write_bytes(b"".join(lines))
+    (orphan,) = orphans(ledger)
+    found = list(orphan.entries())
+    assert [each.artist.id for each in found if isinstance(each, Reply)] == ["1"]
+    assert [each for each in found if isinstance(each, Intent)] == [intent(0), intent(2)]
+    assert orphan.damaged == {path: 2}
+    kept = orphan.remove(clock=lambda: 0)
+    name = f"out.jsonl.quarantine.19700101T000000Z.journal.{RUN}.000001"
+    assert kept == [ledger.with_name(name)]
+    assert kept[0].read_bytes() == b"".join(lines)
+    assert not path.exists()
+    orphan.close()
+    assert list(orphans(ledger)) == []
+
+
+def test_of_several_files_the_damaged_one_alone_is_kept(ledger: Path) -> None:
+    with Journal(ledger, RUN, segment_bytes=1) as journal:
+        buy(journal, 1)
+    first, second = (ledger.parent / name for name in files_of(ledger))
+    first.write_bytes(flip(first.read_bytes()))
+    (orphan,) = orphans(ledger)
+    list(orphan.entries())
+    assert len(orphan.remove()) == 1
+    assert not first.exists()
+    assert not second.exists()
+
+
+def test_a_file_that_is_not_the_last_one_cannot_be_empty(ledger: Path) -> None:
+    with Journal(ledger, RUN, segment_bytes=1) as journal:
+        buy(journal, 1)
+    first, second = (ledger.parent / name for name in files_of(ledger))
+    second.write_bytes(b"")  # as one is for a moment after it was begun
+    assert damage_told(ledger) == []
+    first.write_bytes(b"")
+    assert damage_told(ledger) == [1]
+
+
+def test_random_bytes_are_told(ledger: Path) -> None:
+    path, _ = three_replies(ledger)
+    for data in (random.Random(7).randbytes(2_000), b"\xff" * 100, b"no entry at all"):
+        path.write_bytes(data)
+        assert entries_of(ledger) == []
+        assert sum(damage_told(ledger)) >= 1, data
+
+
+def test_other_line_ends_do_no_harm(ledger: Path) -> None:
+    path, lines = three_replies(ledger)
+    whole = entries_of(ledger)
+    path.write_bytes(b"".join(lines).replace(b"\n", b"\r\n"))
+    assert entries_of(ledger) == whole
+    assert damage_told(ledger) == []
+
+
+def test_what_a_crash_leaves_is_no_damage(ledger: Path) -> None:
+    path, lines = three_replies(ledger)
+    whole = b"".join(lines)
+    for end in range(len(whole) - len(lines[-1]), len(whole)):
+        for tail in (b"", b"\0" * 50):
+            path.write_bytes(whole[:end] + tail)
+            assert damage_told(ledger) == [], end
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_a_damaged_journal_that_cannot_be_put_aside_is_told(ledger: Path, call: str) -> None:
+    path, lines = three_replies(ledger)
+    path.write_bytes(flip(b"".join(lines)))
+    files = FaultyFiles()
+    (orphan,) = orphans(ledger, files=files.calls)
+    list(orphan.entries())
+    files.add(Fault(call, errno.EROFS))
+    with pytest.raises(LedgerFileError, match="Read-only"):
+        orphan.remove()
+    assert len(list(ledger.parent.glob("*.journal.*"))) == 1
+
+
+def test_a_journal_that_cannot_be_read_is_told(ledger: Path) -> None:
+    path, _ = three_replies(ledger)
+    (orphan,) = orphans(ledger)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(LedgerFileError, match=f"{RUN}.000001: cannot be read"):
+        list(orphan.entries())
+
+
+def test_a_journal_that_somebody_has_removed_is_missed_by_nobody(ledger: Path) -> None:
+    with Journal(ledger, RUN, segment_bytes=1) as journal:
+        for number in (1, 2):
+            buy(journal, number)
+        for name in files_of(ledger):
+            (ledger.parent / name).unlink()
+        journal.settle(["1"])
+        journal.sync()
+        journal.settle(["2"])
+    assert files_of(ledger) == []
 
 
 # ---- failing file calls -----------------------------------------------------------------------

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artist_bio_gen.masking import MASK, holds_key, mask_key, mask_passwords, passwords_in, redact
+from artist_bio_gen.masking import (
+    MASK,
+    holds_key,
+    mask_address,
+    mask_key,
+    mask_passwords,
+    passwords_in,
+    redact,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,39 @@ def test_passwords_are_masked_in_every_form(text: str, masked: str | None) -> No
 )
 def test_nothing_of_a_password_is_left_that_was_not_percent_encoded(password: str) -> None:
     assert mask_passwords(f"postgresql://u:{password}@h/db") == "postgresql://u:***@h/db"
+
+
+@pytest.mark.parametrize(
+    ("value", "masked"),
+    [
+        ("postgresql://u:hun\t22x@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:hun22x\n@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:hun 22x@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u u:hun 22x@h/db", "postgresql://u u:***@h/db"),
+        ("postgresql://u?u:hun22x@h/db", "postgresql://u?u:***@h/db"),
+        ("postgresql://h/db?user=u&pass%77ord=hun22x", "postgresql://h/db?user=u&pass%77ord=***"),
+        (
+            "postgresql://h/db?%70ASSword= hun 22x&user=u",
+            "postgresql://h/db?%70ASSword= ***&user=u",
+        ),
+        ("postgresql://h/db?password=hun'22x", "postgresql://h/db?password=***"),
+        ("host=h password=hun&22x user=u", "host=h password=*** user=u"),
+        ("host=h password=hun'22x user=u", "host=h password=*** user=u"),
+        ("host=h password='hun\n22x' user=u", "host=h password=*** user=u"),
+        ("host=h password='hun 22x", "host=h password=***"),
+        ("host=h oauth_client_secret=hun22x", "host=h oauth_client_secret=***"),
+    ],
+)
+def test_a_setting_is_masked_wherever_libpq_sees_a_password(value: str, masked: str) -> None:
+    assert mask_address(value) == masked
+    found = passwords_in(value)
+    assert [form for form in found if "hun" in form and "22x" in form]
+    assert "22x" not in redact(f"no such thing: {value!r}, {found[0]}", found)
+
+
+def test_a_password_is_found_as_it_would_be_encoded() -> None:
+    assert "hun%2022" in passwords_in("postgresql://u:hun 22@h/db")
+    assert "hun 22" in passwords_in("postgresql://u:hun%2022@h/db")
 
 
 def test_passwords_are_found_as_written_and_as_meant() -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from artist_bio_gen.errors import (
+    EXIT_DEFECT,
     ArtistBioGenError,
     ConfigError,
     InputError,
+    LedgerError,
     LedgerFileError,
     LimitError,
     StoppedError,
@@ -23,6 +25,7 @@ from artist_bio_gen.errors import (
 from artist_bio_gen.ledger.journal import SEGMENT_BYTES, Intent, Journal, Reply, orphans
 from artist_bio_gen.ledger.line import Draft
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
+from artist_bio_gen.processor.committer import DUPLICATE
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import LARGEST_GROUP, Processor
 from artist_bio_gen.telemetry import Telemetry
@@ -41,13 +44,22 @@ class Ending:
 
     def __init__(self) -> None:
         self.groups: list[list[Item]] = []
+        self.in_journal: list[bool] = []
         self.before: Callable[[Sequence[Item]], None] = lambda group: None
+        self.refused: str | None = None  # as failures of this kind
 
-    def commit(self, group: Sequence[Item]) -> list[Done | Failed | Rejected]:
+    def commit(
+        self, group: Sequence[Item], *, in_journal: bool = True
+    ) -> list[Done | Failed | Rejected]:
         self.before(group)
         self.groups.append(list(group))
+        self.in_journal.append(in_journal)
         drafts = [item for item in group if isinstance(item, Draft)]
         others = [item for item in group if not isinstance(item, Draft)]
+        if self.refused is not None:
+            kind = self.refused
+            refused = [Failed(each.artist, kind, "it is refused", 1, False) for each in drafts]
+            return [*refused, *others]
         done = (Done(each.artist, each.bio, 1, "0" * 64, each.worker) for each in drafts)
         return [*done, *others]  # in the committer's own order
 
@@ -485,7 +497,7 @@ def test_an_error_nobody_foresaw_in_a_call_ends_the_run(bench: Make) -> None:
     assert in_flight == ["5"]
 
 
-@pytest.mark.parametrize("error", [LedgerFileError("the disk"), LimitError("away"), KeyError("x")])
+@pytest.mark.parametrize("error", [LedgerError("parted"), LimitError("away"), KeyError("x")])
 def test_an_error_of_the_committer_ends_the_run_and_loses_nothing(
     bench: Make, error: Exception
 ) -> None:
@@ -519,6 +531,72 @@ def test_an_error_of_the_committer_ends_the_run_and_loses_nothing(
     asked = [each["artist_id"] for each in made.heard.fields("calling")]
     bought = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}
     assert set(asked) == bought | set(made.ending.ids())
+
+
+def test_what_arrives_after_a_file_could_not_be_written_is_still_handed_on(bench: Make) -> None:
+    calls = Calls(expected=4)
+    made = bench(calls, workers=4)
+    error = LedgerFileError("the disk is full")
+    seen: list[str] = []
+
+    def fail(group: Sequence[Item]) -> None:
+        seen.extend(item.artist.id for item in group if not isinstance(item, Rejected))
+        if len(seen) == 1:
+            calls.let_go.set()
+        raise error
+
+    made.ending.before = fail
+    refusal = failed(1_000, kind=NO_ROW)
+
+    def rows() -> Iterator[Artist | Failed]:
+        yield from artists(4)
+        assert calls.all_begun.wait(IN_TIME)
+        yield refusal
+
+    made.run(rows())
+    assert made.control.error is error
+    assert seen[0] == "1000"
+    assert sorted(seen[1:]) == ["1", "2", "3", "4"]
+    assert "1" in made.under_way
+    bought = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}
+    assert bought == {"1", "2", "3", "4"}
+
+
+def test_a_broken_journal_is_told_to_the_committer(bench: Make) -> None:
+    made = bench(write, workers=1)
+    made.files.add(Fault("write", errno.ENOSPC, nth=2))  # of the first reply
+    made.run(artists(3))
+    assert (made.ending.ids(), made.ending.in_journal) == (["1"], [False])
+
+
+def test_a_journal_that_is_whole_is_told_to_the_committer(bench: Make) -> None:
+    made = bench(write, workers=1)
+    made.run(artists(3))
+    assert set(made.ending.in_journal) == {True}
+
+
+@pytest.mark.parametrize("nth", range(1, 7))
+def test_threads_that_cannot_be_had_end_the_run_and_name_the_way_out(
+    bench: Make, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """The committer's, the syncer's or a worker's."""
+    made = bench(write, workers=4)
+    start, started = threading.Thread.start, 0
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal started
+        started += 1
+        if started >= nth:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    before = threading.active_count()
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert made.processor.run(artists(3), grace=IN_TIME)
+    assert isinstance(made.control.error, LimitError)
+    assert "--workers" in str(made.control.error)
+    assert made.heard.fields("calling") == []
+    assert threading.active_count() == before
 
 
 def test_a_stop_while_the_committer_waits_for_the_database(bench: Make) -> None:
@@ -613,6 +691,20 @@ def test_artists_that_were_not_called_for_are_no_failures_in_a_row(bench: Make) 
     assert made.control.reason is None
 
 
+def test_artists_whose_bio_another_run_has_written_are_no_failures_in_a_row(bench: Make) -> None:
+    made = bench(write, max_consecutive_failures=5)
+    made.ending.refused = DUPLICATE
+    made.run(artists(100))
+    assert (made.control.reason, len(made.ending.items)) == (None, 100)
+
+
+def test_bios_that_the_database_refuses_are_failures_in_a_row(bench: Make) -> None:
+    made = bench(write, max_consecutive_failures=5)
+    made.ending.refused = "database"
+    made.run(artists(100_000))
+    assert made.control.reason == "failures"
+
+
 def test_failures_between_bios_are_not_in_a_row(bench: Make) -> None:
     """Also when they come in one group, in which bios and failures stand apart."""
 
@@ -658,6 +750,7 @@ def test_an_error_nobody_foresaw_behind_the_workers_ends_the_run(
     made.run(artists(100_000))
     assert made.control.error is not None
     assert made.control.error.__cause__ is error
+    assert made.control.error.exit_code == EXIT_DEFECT
     called = {each["artist_id"] for each in made.heard.fields("calling")}
     assert 0 < len(called) < 100_000
     kept = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}

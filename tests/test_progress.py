@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import threading
+from typing import Any
 
 import pytest
 
@@ -206,3 +207,29 @@ def test_figures_that_move_stay_short() -> None:
     assert [short(n) for n in (9_999, 12_345, 4_500_000)] == ["9,999", "12.3k", "4.5M"]
     assert [latency(ms) for ms in (812.4, 1234.0)] == ["812 ms", "1.2 s"]
     assert [rate(x) for x in (0.25, 1234.5)] == ["0.2 a second", "1,234 a second"]
+
+
+FORGED = "Nina\nerror: all is lost"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("in_flight", {"artist_id": "1", "artist_name": FORGED, "attempt": 1, "request_id": "r"}),
+        ("failed", {"artist_id": FORGED, "artist_name": "x", "kind": "refused", "reason": "y"}),
+        ("failed", {"artist_id": "1", "artist_name": "x", "kind": "refused", "reason": FORGED}),
+        ("rejected", {"row": 3, "reason": FORGED}),
+        ("paused", {"reason": FORGED}),
+        ("flowing", {"reason": FORGED}),
+        (
+            "retrying",
+            {"artist_id": "1", "attempt": 1, "kind": "busy", "wait_s": 1.0, "reason": FORGED},
+        ),
+    ],
+)
+def test_neither_a_name_nor_a_reason_can_forge_a_line(name: str, fields: dict[str, Any]) -> None:
+    said: list[str] = []
+    Telemetry(notices(said.append, verbose=True)).emit(name, **fields)
+    assert len(said) == 1
+    assert r"Nina\nerror: all is lost" in said[0]
+    assert "\n" not in said[0]

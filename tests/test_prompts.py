@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artist_bio_gen.errors import ConfigError, Unusable
-from artist_bio_gen.prompts import DEFAULT_PROMPT, MAX_LINE, Prompt, one_line
+from artist_bio_gen.prompts import DEFAULT_PROMPT, MAX_BYTES, MAX_LINE, Prompt, one_line
 from artist_bio_gen.values import Artist, Json
 
 
@@ -131,9 +133,120 @@ def test_bad_prompt_names_file_and_reason(tmp_path: Path, text: str, message: st
     ],
 )
 def test_endless_prompt_is_refused_at_once(text: str) -> None:
-    """Recursion without end is left to Python's limit, all else to the budget of steps."""
+    """Recursion without end is left to Python's limit, all else to the budget."""
     with pytest.raises((ConfigError, Unusable)):
         Prompt.from_text("t", text).render(artist())
+
+
+DOUBLED = (
+    "{% set ns = namespace(x='ab') %}{% for i in range(64) %}{% set ns.x = STEP %}{% endfor %}"
+    "{{ ns.x }}"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DOUBLED.replace("STEP", step)
+        for step in (
+            "ns.x ~ ns.x",
+            "ns.x + ns.x",
+            "ns.x | replace('b', ns.x)",
+            "ns.x.replace('b', ns.x)",
+            "[ns.x, ns.x] | join",
+            "(ns.x, ns.x) | map('upper') | join(ns.x)",
+            "ns.x.join([ns.x, ns.x])",
+            "'%s%s' % (ns.x, ns.x)",
+            "'%s%s' | format(ns.x, ns.x)",
+            "'{0}{0}'.format(ns.x)",
+            "ns.x | fenced(ns.x)",
+            "ns.x | indent(ns.x, first=true)",
+            "ns.x | wordwrap(1, wrapstring=ns.x)",
+            "ns.x.translate({97: ns.x, 98: ns.x})",
+            "[ns.x, ns.x] | tojson",
+            "[ns.x, ns.x]",
+        )
+    ]
+    + [
+        DOUBLED.replace("'ab'", "2").replace("STEP", "ns.x * ns.x"),
+        DOUBLED.replace("'ab'", "[1]").replace("STEP", "ns.x + ns.x"),
+        DOUBLED.replace(
+            "{% set ns.x = STEP %}",
+            "{% set t %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = t %}",
+        ),
+        "{% macro f(n) %}{{ 'ab' if not n else f(n - 1) * 2 }}{% endmacro %}{{ f(64) }}",
+        "{% set x = 'a' * 99999 %}{% for i in range(99999) %}{{ x }}{% endfor %}",
+        "{{ 'x' | center(1000000000) }}",
+        "{{ 'x' | indent(1000000000, true) }}",
+        "{{ ['x'] | batch(1000000000, 'y') | list }}",
+        "{{ ['x'] | slice(1000000000) | list }}",
+        "{{ ['x'] | map('center', 1000000000) | join }}",
+        "{{ 1.5 | round(1000000000, 'floor') }}",
+        "{{ ['x'] | tojson(1000000000) }}",
+        "{{ 'x'.center(1000000000) }}",
+        "{{ 'x'.ljust(1000000000) }}",
+        "{{ 'x'.rjust(1000000000) }}",
+        "{{ 'x'.zfill(1000000000) }}",
+        "{{ '\t'.expandtabs(1000000000) }}",
+        "{{ (1).to_bytes(1000000000, 'big') }}",
+        "{{ '%1000000000d' % 5 }}",
+        "{{ '%.1000000000f' % 5 }}",
+        "{{ '%*d' % (1000000000, 5) }}",
+        "{{ '%1000000000d' | format(5) }}",
+        "{{ '{:1000000000}'.format(5) }}",
+        "{{ '{:<1000000000d}'.format(5) }}",
+        "{{ '{:{}}'.format(5, 1000000000) }}",
+        "{{ '{x:1000000000}'.format_map({'x': 5}) }}",
+        "{{ ('{:1000000000}' | escape).format(5) }}",
+    ],
+)
+def test_prompt_that_would_take_all_memory_is_refused(text: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match=r"^prompt t line 1: .*; mend the template"):
+        Prompt.from_text("t", text)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000, "kilobytes"
+
+
+def test_what_is_written_by_hand_stays_far_below_the_limits() -> None:
+    big = "a fact\n" * 10_000
+    text = render(
+        "{% set x = artist.data.notes | replace('fact', 'note') | indent(2) %}{{ x ~ '\n' ~ x }}"
+        "{{ '%s %05d' % (x, 7) }}{{ '{:>9} {}'.format('a', x) }}{{ x.replace('a', 'b') }}"
+        "{{ [x, x] | join('\n') }}",
+        artist(notes=big),
+    )
+    assert len(text) > 7 * len(big)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in notes %}" * 40 + "x" + "{% endfor %}" * 40,
+        "{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}",
+        "{{ " + "-" * 20_000 + "1 }}",
+        "{{ " + "9" * 5_000 + " }}",
+        "{% if true %}" * 2_000 + "x" + "{% endif %}" * 2_000,
+        "{{ [" + "[" * 3_000 + "]" * 3_000 + "] }}",
+    ],
+)
+def test_prompt_that_no_compiler_takes_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"prompt t.*mend the template"):
+        Prompt.from_text("t", text)
+
+
+def test_recursion_without_end_is_told_before_the_first_call() -> None:
+    with pytest.raises(ConfigError, match="recursion"):
+        Prompt.from_text("t", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
+
+
+def test_file_that_has_no_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is no regular file"):
+            Prompt.load(path)
+    (tmp_path / "large").write_bytes(b"x" * (MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match=r"larger than 1,000,000 bytes"):
+        Prompt.load(tmp_path / "large")
 
 
 def test_endless_instructions_are_refused() -> None:

@@ -116,7 +116,7 @@ def test_wheel_holds_what_the_program_needs_and_no_tests(tmp_path: Path) -> None
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert (
-            "artist-bio-gen = artist_bio_gen.cli.main:main" in archive.read(entry_points).decode()
+            "artist-bio-gen = artist_bio_gen.__main__:main" in archive.read(entry_points).decode()
         )
     needed = {path.relative_to(ROOT).as_posix() for path in tracked("artist_bio_gen")}
     needed |= {f"artist_bio_gen/sql/{path.name}" for path in tracked("sql")}

@@ -11,7 +11,14 @@ import pytest
 
 from artist_bio_gen.errors import LedgerError, LedgerFileError
 from artist_bio_gen.ledger.ledger import Ledger
-from artist_bio_gen.ledger.segments import Segment, beside, segment_path, segments
+from artist_bio_gen.ledger.segments import (
+    Segment,
+    beside,
+    find_id,
+    noted_seq,
+    segment_path,
+    segments,
+)
 from tests.builders import ends_of_lines, lines_of, make_ledger, next_lines
 from tests.fakes.faulty_files import Fault, FaultyFiles
 
@@ -297,3 +304,34 @@ def test_a_process_that_knew_the_file_before_goes_on_in_the_new_one(path: Path) 
         assert numbers(late) == [1, 2, 3]
     with Ledger.open(path) as again:
         assert again.scan().head == late.head
+
+
+# ---- what is noted beside it -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "noted", [b'{"ledger":"../x"}', b'{"ledger":5}', b"[]", b"\xff", b'{"ledger":"\\ud800"}', b""]
+)
+def test_a_head_without_an_id_tells_none(noted: bytes, path: Path) -> None:
+    beside(path, "head").write_bytes(noted)
+    assert find_id(path) is None
+
+
+@pytest.mark.parametrize("seq", [b"-1", b"1e3", b'"7"', b"9223372036854775808", b"null", b"true"])
+def test_a_head_without_a_number_tells_none(seq: bytes, path: Path) -> None:
+    beside(path, "head").write_bytes(b'{"seq":%b}' % seq)
+    assert noted_seq(path) == 0
+
+
+def test_a_head_tells_id_and_number(path: Path) -> None:
+    ledger_id = "0b5e1c1e-0000-4000-8000-000000000000"
+    beside(path, "head").write_text(f'{{"ledger":"{ledger_id}","seq":7}}')
+    assert (find_id(path), noted_seq(path)) == (ledger_id, 7)
+
+
+def test_named_pipes_are_not_waited_for(path: Path) -> None:
+    os.mkfifo(beside(path, "head"))
+    assert (find_id(path), noted_seq(path)) == (None, 0)
+    os.mkfifo(path)
+    with pytest.raises(LedgerFileError, match="is no regular file"):
+        find_id(path)

@@ -25,7 +25,7 @@ from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.ledger import Ledger
-from artist_bio_gen.ledger.segments import noted_seq
+from artist_bio_gen.ledger.segments import find_id
 from artist_bio_gen.ledger.sharing import only_run
 from artist_bio_gen.pending import Rules, pending
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
@@ -154,7 +154,7 @@ class Writer:
     def _ledger(self) -> Ledger:
         if self.path.exists():
             return Ledger.open(self.path, files=self.files)
-        if noted_seq(self.path):
+        if find_id(self.path) is not None:
             return Ledger.reopen(self.path, files=self.files)
         return Ledger.create(self.path, files=self.files)
 

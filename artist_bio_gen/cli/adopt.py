@@ -107,9 +107,11 @@ def adopt_command(
 @contextlib.contextmanager
 def _log(told: config.Settings) -> Iterator[list[Hook]]:
     """The commit log, as of a run; only where something is done."""
+    from artist_bio_gen.cli.paths import log_file, require_own_paths
     from artist_bio_gen.telemetry.commit_log import CommitLog
 
-    path = told.log_file or told.output.with_name(f"{told.output.name}.log")
+    require_own_paths(told)
+    path = log_file(told)
     if not (told.log and told.yes and path.parent.is_dir()):
         yield []
         return

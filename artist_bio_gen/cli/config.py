@@ -19,18 +19,20 @@ def config_command(ctx: click.Context, as_json: bool) -> None:
 
 
 def as_table(told: config.Settings) -> str:
+    from artist_bio_gen.telemetry.progress import one_line
+
     masked = config.masked(told)
     rows = [("setting", "value", "from")]
     for name, option in config.OPTIONS.items():
         value = masked[name]
         text = config.shown(tuple(value) if isinstance(value, list) else value)
-        rows.append((name, text or f"({option.otherwise})", told.origin(name)))
+        rows.append((name, one_line(text) or f"({option.otherwise})", told.origin(name)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 
 
 def as_object(told: config.Settings) -> str:
-    import orjson
+    import json
 
     masked = config.masked(told)
     each = {
@@ -42,4 +44,4 @@ def as_object(told: config.Settings) -> str:
         }
         for name, option in config.OPTIONS.items()
     }
-    return orjson.dumps(each, option=orjson.OPT_INDENT_2).decode()
+    return json.dumps(each, indent=2)  # ASCII: escapes what would steer a terminal

@@ -5,6 +5,7 @@ Only what the help needs is imported here; a subcommand is imported when it is c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -17,14 +18,13 @@ import click
 
 from artist_bio_gen import __version__, config
 from artist_bio_gen.cli.options import Surroundings, settings, settings_options, write_settings
-from artist_bio_gen.errors import EXIT_INTERRUPTED, ArtistBioGenError
+from artist_bio_gen.cli.signals import begin, leave_while_starting
+from artist_bio_gen.cli.streams import in_printing, let_go, open_missing
+from artist_bio_gen.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_LIMIT, ArtistBioGenError
 from artist_bio_gen.masking import redact
 
 if TYPE_CHECKING:
     from artist_bio_gen.cli.run import Run
-
-EXIT_DEFECT = 70
-"""An error that the program does not know: EX_SOFTWARE of sysexits.h."""
 
 SUBCOMMANDS = {
     "config": ("artist_bio_gen.cli.config:config_command", "Show each setting and its origin."),
@@ -78,6 +78,7 @@ class Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            begin()
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -86,8 +87,8 @@ class Program(click.Group):
         except KeyboardInterrupt as exc:
             raise Failure("interrupted", EXIT_INTERRUPTED) from exc
         except Exception as exc:
-            if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
-                raise  # click leaves quietly when nobody reads on
+            if isinstance(exc, OSError) and (exc.errno == errno.EPIPE or in_printing(exc)):
+                raise  # the standard output takes no more: no defect of ours
             # The edge of the program: whatever nobody knew ends here, with its traceback kept.
             raise Failure(_defect(exc, ctx), EXIT_DEFECT) from exc
 
@@ -128,17 +129,44 @@ def program(run: Run | None = None) -> click.Group:
 
 
 def main() -> None:
-    """The entry point. Leaves with the exit code that docs/options.md tells."""
+    """Leaves with the exit code that docs/options.md tells."""
+    leave_while_starting()
+    open_missing()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    program()(prog_name=config.COMMAND, obj=Surroundings())
+    try:
+        code = _call()
+    finally:
+        leave_while_starting()
+        for stream in (sys.stdout, sys.stderr):
+            let_go(stream)
+    sys.exit(code)
+
+
+def _call() -> int:
+    """What click does in its standalone mode, also where nothing can be written any more."""
+    try:
+        code = program().main(prog_name=config.COMMAND, obj=Surroundings(), standalone_mode=False)
+    except click.ClickException as exc:
+        with contextlib.suppress(OSError):
+            exc.show()
+        return exc.exit_code
+    except click.Abort:
+        with contextlib.suppress(OSError):
+            click.echo("error: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            click.echo(f"error: the standard output takes no more: {exc.strerror}", err=True)
+        return EXIT_LIMIT
+    return code if isinstance(code, int) else 0
 
 
 def _settings(ctx: click.Context) -> config.Settings:
     """What is known of the settings in an error: the defaults, when they are what failed."""
     try:
         return settings(ctx)
-    except ArtistBioGenError:
+    except Exception:  # noqa: BLE001 - the edge of the program: what failed is being told already
         return config.Settings()
 
 
@@ -154,8 +182,15 @@ def _defect(exc: BaseException, ctx: click.Context) -> str:
     what = f"unexpected {_told(traceback.format_exception_only(exc)[-1].strip(), ctx)}"
     if _settings(ctx).verbose:
         return f"{what}\n{story}"
-    with tempfile.NamedTemporaryFile(
-        "w", prefix=f"{config.COMMAND}-", suffix=".traceback.txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(story)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            prefix=f"{config.COMMAND}-",
+            suffix=".traceback.txt",
+            delete=False,
+            encoding="utf-8",
+        ) as file:
+            file.write(story)
+    except OSError:
+        return f"{what}\n{story}"
     return f"{what}; this is a defect of the program, its traceback is in {file.name}"

@@ -7,6 +7,8 @@ import sys
 import click
 
 from artist_bio_gen.cli.options import SettingsCommand, settings, settings_options
+from artist_bio_gen.config import secrets
+from artist_bio_gen.masking import redact
 
 
 @click.command("migrate", cls=SettingsCommand)
@@ -17,8 +19,14 @@ def migrate_command(ctx: click.Context) -> None:
     it is missing. Without a database address, those of the embedded Postgres."""
     from artist_bio_gen.database.connect import describe
     from artist_bio_gen.database.opening import open_database
+    from artist_bio_gen.telemetry.progress import printable
 
     told = settings(ctx)
+    hidden = secrets(told)
+
+    def say(text: str) -> None:
+        click.echo(printable(redact(text, hidden)))
+
     address = open_database(
         told.database_url,
         table=told.table,
@@ -27,6 +35,6 @@ def migrate_command(ctx: click.Context) -> None:
         may_migrate=True,
         may_create_table=True,
         data_dir=told.data_dir,
-        say=click.echo,
+        say=say,
     )
-    click.echo(f"{describe(address)} has all tables")
+    say(f"{describe(address)} has all tables")

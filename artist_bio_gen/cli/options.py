@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from artist_bio_gen import config
+from artist_bio_gen.masking import mask_address
 
 _FLAGS = "artist_bio_gen.flags"
 
@@ -85,7 +86,7 @@ class _SettingType(click.ParamType[object]):
         try:
             return self.option.parse(str(value))
         except ValueError as exc:
-            self.fail(f"{value!r}: {exc}", param, ctx)
+            self.fail(f"{mask_address(str(value))!r}: {exc}", param, ctx)
 
 
 class SettingsCommand(click.Command):

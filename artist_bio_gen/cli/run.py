@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from artist_bio_gen import config
+from artist_bio_gen.cli.paths import log_file, require_own_paths
 from artist_bio_gen.cli.signals import on_signals
+from artist_bio_gen.cli.streams import let_go
 from artist_bio_gen.config import Settings
 from artist_bio_gen.masking import redact
 from artist_bio_gen.processor.control import Control
@@ -65,16 +67,16 @@ def own_runner() -> Run:
 
 def run_job(settings: Settings, *, run: Run) -> int:
     """Runs with bar, log and signals around it, prints what came of it, gives the exit code."""
+    require_own_paths(settings)
     secrets = config.secrets(settings)
     counters = Counters()
     with contextlib.ExitStack() as around:
         hooks: list[Hook] = []
-        log_file = settings.log_file or settings.output.with_name(f"{settings.output.name}.log")
         # Where the ledger's folder is missing, the run says so, and not of the log.
         homeless = settings.log_file is None and not settings.output.parent.is_dir()
         if settings.log and not settings.dry_run and not homeless:
             log = CommitLog(
-                log_file,
+                log_file(settings),
                 flush=settings.log_flush,
                 max_mb=settings.log_max_mb,
                 keep=settings.log_keep,
@@ -105,16 +107,21 @@ def run_job(settings: Settings, *, run: Run) -> int:
             control=control,
             attended=sys.stderr.isatty(),
         )
+    told = printable(redact(summary(result, counters.snapshot()), secrets))
     try:
-        click.echo(printable(redact(summary(result, counters.snapshot()), secrets)))
-        if result.error is not None:
-            click.echo(f"error: {printable(redact(result.error, secrets))}", err=True)
-    except BrokenPipeError:
-        # Nobody reads any more. What was done keeps its exit code, also where Python flushes.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.dup2(nowhere, sys.stderr.fileno())
+        click.echo(told)
+    except OSError as exc:
+        let_go(sys.stdout)
+        if exc.errno != errno.EPIPE:  # where nobody reads any more, nobody is told
+            _tell(f"error: the standard output takes no more ({exc.strerror}):\n{told}")
+    if result.error is not None:
+        _tell(f"error: {printable(redact(result.error, secrets))}")
     return result.exit_code
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # nor can this be told; the exit code is
+        click.echo(text, err=True)
 
 
 def summary(result: RunResult, now: Snapshot) -> str:

@@ -13,7 +13,31 @@ from artist_bio_gen.errors import EXIT_INTERRUPTED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+_ASKED_EARLY = (signal.SIGINT, signal.SIGTERM)
+
 _SHOW_CURSOR = b"\x1b[?25h\n"
+
+
+def leave_while_starting() -> None:
+    """From here on, Ctrl+C and SIGTERM end the process at once, in one line: while it is loaded
+    nothing is begun yet. A signal that the parent had switched off stays off."""
+    for each in _ASKED_EARLY:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _leave)
+
+
+def begin() -> None:
+    """From here on both are a KeyboardInterrupt: what a command has begun is cleaned up. Nothing
+    changes where `leave_while_starting` was not called."""
+    for each in _ASKED_EARLY:
+        if signal.getsignal(each) is _leave:
+            signal.signal(each, signal.default_int_handler)
+
+
+def _leave(*_: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"error: interrupted\n")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def leave_at_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from artist_bio_gen.errors import ConfigError
+from artist_bio_gen.errors import ConfigError, LimitError
 
 # A peer that vanished must be noticed, or the run hangs: libpq's parameters, in seconds and ms.
 _ALIVE: dict[str, Any] = {
@@ -20,6 +20,10 @@ _ALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+_PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
+# Read-only after a failover, an idle transaction's end, locks, time.
+_PASSING_CODES = ("25006", "25P03", "55P03", "55006", "57014")
 
 _WEAK_COMMITS = ("off", "local", "remote_write")
 
@@ -32,38 +36,55 @@ def connect(conninfo: str) -> psycopg.Connection:
     Raises `psycopg.Error`.
     """
     conn = psycopg.connect(conninfo, autocommit=True, application_name="artist-bio-gen", **_ALIVE)
-    conn.execute(
-        "set jit = off; set enable_seqscan = off; set enable_hashjoin = off;"
-        " set enable_mergejoin = off; set client_encoding = 'UTF8'"
-    )
-    if _show(conn, "synchronous_commit") in _WEAK_COMMITS:
-        conn.execute("set synchronous_commit = on")
+    try:
+        conn.execute(
+            "set jit = off; set enable_seqscan = off; set enable_hashjoin = off;"
+            " set enable_mergejoin = off; set client_encoding = 'UTF8'"
+        )
+        if _show(conn, "synchronous_commit") in _WEAK_COMMITS:
+            conn.execute("set synchronous_commit = on")
+    except BaseException:
+        conn.close()
+        raise
     return conn
 
 
 def connect_first(conninfo: str) -> psycopg.Connection:
-    """The first connection of a run. ConfigError with the way out when there is none."""
+    """The first connection of a run. ConfigError with the way out when there is none; LimitError
+    when the server was there, and what it refused may pass."""
     try:
         return connect(conninfo)
     except psycopg.Error as exc:
         where = describe(conninfo)
+        if exc.sqlstate is not None and passes(exc):
+            raise LimitError(f"{where}: {str(exc).strip()}; start again when that is over") from exc
         raise ConfigError(
             f"{where}: no connection: {str(exc).strip()}; check --database-url (DATABASE_URL)"
         ) from exc
 
 
+def passes(exc: psycopg.Error) -> bool:
+    """May it be gone at the next attempt? By SQLSTATE (PostgreSQL manual, appendix A); a lost
+    connection has none."""
+    state = exc.sqlstate
+    if state is None:
+        return isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError)
+    return state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES
+
+
 @contextmanager
 def at_the_start(conninfo: str) -> Iterator[None]:
-    """Before anything is bought there is no need to ride anything out: a server that goes away, or
-    refuses what nobody foresaw, is told (ConfigError), and the command can be given again."""
+    """Before anything is bought there is no need to ride anything out: a server that goes away
+    (LimitError), or refuses what nobody foresaw (ConfigError), is told, and the command can be
+    given again."""
     try:
         yield
     except psycopg.Error as exc:
         state = f" (SQLSTATE {exc.sqlstate})" if exc.sqlstate else ""
-        raise ConfigError(
-            f"{describe(conninfo)}: {str(exc).strip()}{state}; nothing was bought: start again when"
-            " that is mended"
-        ) from exc
+        told = f"{describe(conninfo)}: {str(exc).strip()}{state}; nothing was bought: start again"
+        if passes(exc):
+            raise LimitError(f"{told} when that is over") from exc
+        raise ConfigError(f"{told} when that is mended") from exc
 
 
 def describe(conninfo: str) -> str:

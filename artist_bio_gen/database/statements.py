@@ -6,6 +6,7 @@ from psycopg import sql
 
 from artist_bio_gen.database.connect import table_identifier
 from artist_bio_gen.database.ids import IdKind
+from artist_bio_gen.values import Failed
 
 RECORD_FAILURE = """
     insert into artist_bio_gen.failures
@@ -17,6 +18,20 @@ RECORD_FAILURE = """
             + case when failures.run = excluded.run then 0 else excluded.attempts end,
         transient = excluded.transient, failed_at = now()
 """
+
+
+def failure_values(failed: Failed, ledger: str, run: str) -> list[object]:
+    return [
+        ledger,
+        failed.artist.id,
+        failed.artist.name,
+        run,
+        failed.kind,
+        # A reason quotes what a server said, which may be what text cannot hold.
+        failed.reason.replace("\0", "").encode("utf-8", "replace").decode(),
+        failed.attempts,
+        failed.transient,
+    ]
 
 
 def _in_statement(table: str) -> sql.Identifier:

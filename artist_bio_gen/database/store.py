@@ -19,27 +19,21 @@ from typing import Any, Self, TypeVar
 import psycopg
 import tenacity
 
-from artist_bio_gen.database.connect import (
-    at_the_start,
-    connect,
-    connect_first,
-    describe,
+from artist_bio_gen.database.connect import connect, connect_first, describe, passes
+from artist_bio_gen.database.last_word import LastWord
+from artist_bio_gen.database.statements import (
+    RECORD_FAILURE,
+    commit_statement,
+    failure_values,
+    known_statement,
 )
-from artist_bio_gen.database.statements import RECORD_FAILURE, commit_statement, known_statement
 from artist_bio_gen.database.table import check_table
-from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
+from artist_bio_gen.errors import ConfigError, LedgerError, LimitError, StoppedError
 from artist_bio_gen.values import NO_ROW, Failed, Head
 
 _T = TypeVar("_T")
 
-_PASSING_CLASSES = ("08", "40", "53", "57P")  # connection, rollback, resources, operator
-_PASSING_CODES = (
-    "25006",
-    "25P03",
-    "55P03",
-    "55006",
-    "57014",
-)  # read-only after a failover, locks, time
+_IDLE = psycopg.pq.TransactionStatus.IDLE
 UNIQUE_VIOLATION = "23505"
 # Data, constraint, a function's or view's refusal, a limit such as an index entry's size, the
 # user's own trigger: with another row it may go well.
@@ -117,21 +111,19 @@ class BioStore:
     ) -> None:
         """`insert_missing`: artists without a row get one. `max_wait` (s): how long a database
         that is away is waited for. `sleep` is called between attempts and may raise to end the
-        waiting. `on_trouble` and `on_recovery` frame each such wait."""
+        waiting. `on_trouble` and `on_recovery` frame each such wait. ConfigError when there is no
+        server, or bios could not be written into this table."""
         self._conninfo = conninfo
         self.table = table
+        self._insert_missing = insert_missing
         self._max_wait = max_wait
         self._on_trouble = on_trouble
         self._on_recovery = on_recovery
         self._sleep = sleep
+        self._last_word = LastWord()
         self._conn: psycopg.Connection | None = connect_first(conninfo)
         try:
-            with at_the_start(conninfo):
-                _be_patient(self._conn)
-                self.id_kind, self._table_name = check_table(self._conn, table)
-                self._commit_sql = commit_statement(table, self.id_kind, insert_missing)
-                self._known_sql = known_statement(table, self.id_kind)
-                self._rehearse(self._conn)
+            self._riding_out(self._look_at_table)
         except BaseException:
             self.close()
             raise
@@ -143,9 +135,25 @@ class BioStore:
         self.close()
 
     def close(self) -> None:
+        self._last_word.close()
+        self._disconnect()
+
+    def break_off_in(self, seconds: float) -> None:
+        """From then on what takes the server long ends in StoppedError, as does all work after it.
+        Called from any thread. A commit that was broken off is found, or not, by the next start."""
+        self._last_word.is_due_in(seconds)
+
+    def _disconnect(self) -> None:
         if self._conn is not None:
             self._conn.close()
             self._conn = None
+
+    def _look_at_table(self, conn: psycopg.Connection) -> None:
+        _be_patient(conn)
+        self.id_kind, self._table_name = check_table(conn, self.table)
+        self._commit_sql = commit_statement(self.table, self.id_kind, self._insert_missing)
+        self._known_sql = known_statement(self.table, self.id_kind)
+        self._rehearse(conn)
 
     # ---- the head -------------------------------------------------------------------------
 
@@ -233,7 +241,7 @@ class BioStore:
         def insert(conn: psycopg.Connection) -> None:
             with conn.transaction():
                 for failed in failures:
-                    conn.execute(RECORD_FAILURE, _failure_values(failed, ledger, run))
+                    conn.execute(RECORD_FAILURE, failure_values(failed, ledger, run))
 
         self._riding_out(insert)
 
@@ -268,8 +276,10 @@ class BioStore:
             )
         if stored != len(rows):
             raise RowsRefusedError(
-                f"{self.table} has no row with this id any more, and --on-missing does not let it"
-                " be inserted",
+                f"{self.table}: a trigger, a rule or a row policy of the table keeps the row out"
+                if self._insert_missing
+                else f"{self.table} has no row with this id any more, and --on-missing does not let"
+                " it be inserted; or a trigger, a rule or a row policy keeps the bio out",
                 duplicate=False,
             )
         return str(transaction_id)
@@ -284,6 +294,8 @@ class BioStore:
         except HeadMovedError:
             pass  # as it must be: no ledger has this id
         except psycopg.Error as exc:
+            if passes(exc):
+                raise
             raise ConfigError(
                 f"{describe(self._conninfo)}: a bio could not be written into table {self.table}:"
                 f" {str(exc).strip()}; mend that, or name another with --table"
@@ -418,10 +430,13 @@ class BioStore:
             if self._conn is None or self._conn.closed:
                 self._conn = connect(self._conninfo)
                 _be_patient(self._conn)
-            return work(self._conn)
+            with self._last_word.over(self._conn):
+                return work(self._conn)
         except psycopg.Error as exc:
-            if self._conn is not None and self._conn.broken:
-                self.close()
+            if self._conn is not None and self._conn.info.transaction_status != _IDLE:
+                self._disconnect()  # lost, or not even rolling back went well
+            if self._last_word.broken_off:
+                raise StoppedError("the database takes too long") from exc
             raise _sorted_error(exc, describe(self._conninfo)) from exc
 
 
@@ -430,13 +445,11 @@ def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
     (PostgreSQL manual, appendix A); a lost connection has none."""
     state = exc.sqlstate
     text = str(exc).strip()
+    if passes(exc):
+        return _PassingError(text)
     if state is None:
         if isinstance(exc, psycopg.DataError):
             return RowsRefusedError(text, duplicate=False)
-        if isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError):
-            return _PassingError(text)
-    elif state.startswith(_PASSING_CLASSES) or state in _PASSING_CODES:
-        return _PassingError(text)
     elif state.startswith(_ROW_CLASSES):
         duplicate = exc.diag.constraint_name == "one_bio_per_generation"
         return RowsRefusedError(
@@ -483,17 +496,3 @@ def _page_of_lines(conn: psycopg.Connection, ledger: str, seq: int) -> list[tupl
         " where ledger = %s and seq > %s order by seq limit 1000",
         [ledger, seq],
     ).fetchall()
-
-
-def _failure_values(failed: Failed, ledger: str, run: str) -> list[object]:
-    return [
-        ledger,
-        failed.artist.id,
-        failed.artist.name,
-        run,
-        failed.kind,
-        # A reason quotes what a server said, which may be what text cannot hold.
-        failed.reason.replace("\0", "").encode("utf-8", "replace").decode(),
-        failed.attempts,
-        failed.transient,
-    ]

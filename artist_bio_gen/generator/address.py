@@ -44,6 +44,7 @@ class Address:
             )
         try:
             host = host if host.isascii() else host.encode("idna").decode()
+            _require_labels(host)
         except UnicodeError as exc:
             raise ConfigError(f"{shown}: {host!r} is no host name ({exc})") from exc
         default = 443 if parts.scheme == "https" else 80
@@ -100,6 +101,10 @@ def choose_proxy(address: Address, proxies: Mapping[str, str] | None = None) -> 
         host, port = parts.hostname, parts.port
     except ValueError as exc:
         raise ConfigError(f"{setting}: is no address ({exc}); give http://host:port") from exc
+    try:
+        (host or "").encode("idna")  # as the system's resolver will be asked
+    except UnicodeError as exc:
+        raise ConfigError(f"{setting}: {host!r} is no host name ({exc})") from exc
     if parts.scheme != "http" or not host:
         raise ConfigError(
             f"{setting}: {parts.scheme}://{host or ''} is not supported; give an http:// proxy "
@@ -110,8 +115,14 @@ def choose_proxy(address: Address, proxies: Mapping[str, str] | None = None) -> 
         from base64 import b64encode
 
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        credentials = "Basic " + b64encode(pair.encode()).decode()
+        credentials = "Basic " + b64encode(pair.encode("utf-8", "surrogateescape")).decode()
     return Proxy(host, port or 80, credentials)
+
+
+def _require_labels(host: str) -> None:
+    """UnicodeError, as encoding it raises, for a name that no resolver takes (RFC 1035, 2.3.4)."""
+    if ":" not in host:
+        host.encode("idna")
 
 
 def _exempt(address: Address, no_proxy: str) -> bool:

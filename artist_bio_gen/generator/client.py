@@ -205,7 +205,7 @@ def choose_model(transport: Transport, *, today: datetime.date) -> str:
     models: dict[str, Mapping[str, Json]] = {
         model["id"]: model
         for model in (listed if isinstance(listed, list) else [])
-        if isinstance(model, dict) and isinstance(model.get("id"), str)
+        if isinstance(model, dict) and isinstance(model.get("id"), str) and _is_text(model["id"])
     }
     if is_openai(transport.base_url):
         for name in PREFERRED_MODELS:
@@ -217,6 +217,15 @@ def choose_model(transport: Transport, *, today: datetime.date) -> str:
     names = sorted(models)
     there = f"; there are {shown(', '.join(names))}" if names else ""
     raise ConfigError(f"{transport.base_url}: no model is given; {give}{there}")
+
+
+def _is_text(name: str) -> bool:
+    """No half of a character is in it, which could neither be sent nor stored."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_model(transport: Transport, model: str, *, today: datetime.date) -> str | None:

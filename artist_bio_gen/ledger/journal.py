@@ -3,6 +3,7 @@
 Before a call an *intent* is written, after it the *reply* (or the failure) before anything else
 is done with it. Written survives a kill of the process; `sync` makes it survive a loss of power.
 After a crash `orphans` gives back every reply that was paid for and every call that was in flight.
+A file with damage that no crash leaves is put into quarantine instead of being removed.
 
 Files are `out.jsonl.journal.<run>.<number>`, one entry a line: CRC-32 in hex, a blank, JSON.
 A new file begins when one has reached its size; one is removed when nothing in it is needed
@@ -14,9 +15,10 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +104,11 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that was given to it is kept; False once it could not be written."""
+        return self._broken is None
 
     def intent(self, artist: Artist, attempt: int, request_id: str) -> None:
         """Notes that a call is about to be made. On return it survives a kill."""
@@ -211,7 +218,8 @@ class Journal:
 
     def _remove(self, segment: _Segment) -> None:
         try:
-            self._files.unlink(str(segment.path))
+            with suppress(FileNotFoundError):  # somebody was quicker
+                self._files.unlink(str(segment.path))
         except OSError as exc:
             raise self._break(segment.path, "removed", exc) from exc
         finally:
@@ -232,20 +240,24 @@ class Journal:
 @dataclass(slots=True)
 class Orphan:
     """The journal of a run that has ended without settling it. Its files stay locked until it
-    is closed; `remove` when everything in it is settled."""
+    is closed; `remove` when everything in it is settled. `damaged` tells, once `entries` has come
+    to its end, in which files so many entries were damaged in a way that no crash leaves."""
 
     run: str
     _files: FileCalls
     paths: list[Path] = field(default_factory=list)
+    damaged: dict[Path, int] = field(default_factory=dict)
     _held: ExitStack = field(default_factory=ExitStack)
 
     def entries(self) -> Iterator[Intent | Reply | Failed]:
         """Failures and replies in the order of arrival, then for each artist the last call that
-        got no answer: it was in flight when the run died, or broke off before. Damaged entries
-        were never acknowledged and are passed over."""
+        got no answer: it was in flight when the run died, or broke off before, or its reply is
+        damaged. An entry that is torn was never acknowledged and is passed over. LedgerFileError
+        when a file cannot be read."""
+        self.damaged.clear()
         unanswered: dict[str, dict[int, Intent]] = {}  # by artist and attempt
         for path in self.paths:
-            for entry in _read(path):
+            for entry in self._read(path):
                 kind = entry["is"]
                 if kind == "intent":
                     del entry["is"]
@@ -267,15 +279,48 @@ class Orphan:
         for calls in unanswered.values():
             yield calls[max(calls)]
 
-    def remove(self) -> None:
+    def remove(self, clock: Callable[[], float] = time.time) -> list[Path]:
+        """Removes its files, but puts those with damage into quarantine, and tells where."""
+        kept = []
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(clock()))
         for path in self.paths:
             try:
-                self._files.unlink(str(path))
+                if path not in self.damaged:
+                    with suppress(FileNotFoundError):
+                        self._files.unlink(str(path))
+                    continue
+                before, _, name = path.name.partition(f".journal.{self.run}")
+                target = path.with_name(f"{before}.quarantine.{stamp}.journal.{self.run}{name}")
+                self._files.rename(str(path), str(target))
+                kept.append(target)
             except OSError as exc:
                 raise LedgerFileError(
                     f"{path}: cannot be removed ({exc.strerror}), though everything in it is"
                     " settled; mend the disk, then --resume"
                 ) from exc
+        if kept:
+            sync_folder(self._files, kept[0].parent)
+        return kept
+
+    def _read(self, path: Path) -> Iterator[dict[str, Any]]:
+        damaged = 0
+        try:
+            with path.open("rb") as file:
+                for data in file:
+                    entry = _entry(data)
+                    if entry is not None:
+                        yield entry
+                    elif not _is_torn(data):
+                        damaged += 1
+                # The next file begins when one is full.
+                damaged += file.tell() == 0 and path != self.paths[-1]
+        except OSError as exc:
+            raise LedgerFileError(
+                f"{path}: cannot be read ({exc.strerror}); it holds what was paid for. Mend the"
+                " disk, then --resume"
+            ) from exc
+        if damaged:
+            self.damaged[path] = damaged
 
     def close(self) -> None:
         self._held.close()
@@ -311,13 +356,23 @@ def orphans(ledger: Path, *, files: FileCalls = REAL) -> Iterator[Orphan]:
             orphan.close()
 
 
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for data in file:
-            crc, _, body = data.rstrip(b"\n").partition(b" ")
-            # The CRC of nothing is 0, which a damaged line may well show.
-            if body and data.endswith(b"\n") and crc == b"%08x" % zlib.crc32(body):
-                yield orjson.loads(body)
+def _entry(data: bytes) -> dict[str, Any] | None:
+    """The entry of a line, None when it is not whole. Another line end does it no harm."""
+    crc, _, body = data.rstrip(b"\r\n").partition(b" ")
+    # The CRC of nothing is 0, which a damaged line may well show.
+    if body and data.endswith(b"\n") and crc == b"%08x" % zlib.crc32(body):
+        entry: dict[str, Any] = orjson.loads(body)
+        return entry
+    return None
+
+
+_TORN = re.compile(rb"([0-9a-f]{0,8}|[0-9a-f]{8} .*)\0*", re.DOTALL)
+
+
+def _is_torn(data: bytes) -> bool:
+    """Is it what a crash leaves at the end of a file: the beginning of an entry, or nothing of it
+    but NUL bytes?"""
+    return not data.endswith(b"\n") and _TORN.fullmatch(data) is not None
 
 
 def _bio(plain: dict[str, Any]) -> Bio:

@@ -10,8 +10,10 @@ least one line, and its first `prev` is the last hash of the segment before it.
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -22,6 +24,9 @@ LONGEST_LINE = 256 * 1024 * 1024
 """Bytes; a longer one is damage: a row has up to 16 Mi characters, which may stand in the line
 twice, with up to six bytes each. Bounds what a check holds in memory when a crash left a long
 run of NUL bytes without a line feed."""
+
+_MOST_LINES = 2**63 - 1
+"""What the database can number; a head that tells of more is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +105,17 @@ def _first_lines(ledger: Path) -> dict[int, int]:
 def noted_seq(ledger: Path) -> int:
     """The number of the last line that the head beside the ledger tells of; 0 without one."""
     try:
-        return int(orjson.loads(beside(ledger, "head").read_bytes())["seq"])
+        seq = _noted(ledger)["seq"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0
+    return seq if type(seq) is int and 0 < seq <= _MOST_LINES else 0
 
 
 def find_id(ledger: Path) -> str | None:
     """The ledger's id, from its first line, else from the head beside it; None when neither
     tells it. OSError when the file is there and cannot be read."""
+    if ledger.exists() and not ledger.is_file():  # a named pipe would be waited for
+        raise LedgerFileError(f"{ledger}: is no regular file, so it is no ledger; name another")
     try:
         with ledger.open("rb") as file:
             first = file.readline(LONGEST_LINE)
@@ -117,6 +125,14 @@ def find_id(ledger: Path) -> str | None:
     except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
         pass
     try:
-        return str(orjson.loads(beside(ledger, "head").read_bytes())["ledger"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        return str(uuid.UUID(_noted(ledger)["ledger"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _noted(ledger: Path) -> Any:
+    """What the head beside the ledger holds. OSError, ValueError when that cannot be read."""
+    head = beside(ledger, "head")
+    if not head.is_file():
+        raise FileNotFoundError(head)
+    return orjson.loads(head.read_bytes())

@@ -2,6 +2,10 @@
 
 Under the ledger's lock the lines get their numbers, bios and commit rows and head go into one
 transaction, then the lines are appended and synced. Nobody is told "done" before that.
+
+Once a file cannot be written, what had arrived by then may stand nowhere but in memory: it is still
+committed to the database, whose head goes on alone, and nobody is told "done". The next start
+appends the lines.
 """
 
 from __future__ import annotations
@@ -17,12 +21,15 @@ from artist_bio_gen.database.store import (
     HeadMovedError,
     RowsRefusedError,
 )
-from artist_bio_gen.errors import LedgerError
+from artist_bio_gen.errors import LedgerError, LedgerFileError, LimitError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, seal
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import Done, Failed, Rejected
+from artist_bio_gen.values import Done, Failed, Head, Rejected
+
+DUPLICATE = "duplicate"
+"""Kind of the failure of an artist who has this bio already, by another run."""
 
 
 class Committer:
@@ -48,19 +55,32 @@ class Committer:
         self._reconcile = reconcile
         self._telemetry = telemetry
         self._clock = clock
+        self._file_error: LedgerFileError | None = None  # the ledger is not written any more
+        self._alone: Head | None = None  # up to where the database has gone on without it
+        self._trouble: LedgerFileError | None = None  # what this `commit` is to raise at its end
 
-    def commit(self, group: Sequence[Draft | Failed | Rejected]) -> list[Done | Failed | Rejected]:
+    def commit(
+        self, group: Sequence[Draft | Failed | Rejected], *, in_journal: bool = True
+    ) -> list[Done | Failed | Rejected]:
         """Makes the group final and tells what became of each. A row that the database refuses
         is taken out of its group and becomes a failure; the others go through.
 
-        Raises LedgerFileError, LedgerError, LimitError or ConfigError: then nothing of what is
-        not told is acknowledged, and the journal still holds it.
+        `in_journal`: it is kept there, so failures that find no room in their file can be left to
+        the next start, texts and all. Else the database notes them.
+
+        Raises LedgerFileError when a file could not be written: what the database takes is
+        committed by then, and further groups may be given. LedgerError, LimitError or ConfigError
+        are final. After each of them nothing of what is not told is acknowledged.
         """
         with self._ledger.locked():
-            return self.commit_locked(group)
+            return self.commit_locked(group, in_journal=in_journal)
 
     def commit_locked(
-        self, group: Sequence[Draft | Failed | Rejected], dead_run: str | None = None
+        self,
+        group: Sequence[Draft | Failed | Rejected],
+        dead_run: str | None = None,
+        *,
+        in_journal: bool = True,
     ) -> list[Done | Failed | Rejected]:
         """As `commit`, for who holds the ledger's lock. `dead_run` is the one that had met the
         failures, None for this one."""
@@ -68,18 +88,23 @@ class Committer:
         drafts = [item for item in group if isinstance(item, Draft)]
         failures = [item for item in group if isinstance(item, Failed)]
         rejected = [item for item in group if isinstance(item, Rejected)]
-        if not self._ledger.catch_up():
-            self._reconcile()
+        self._trouble = self._file_error
+        if self._trouble is None:
+            self._without_file_error(self._catch_up)
         done: list[Done] = []
         if drafts:
             failures += self._store_drafts(drafts, done)
         # The file first: it alone holds the text that was paid for, and a line that stands there
         # twice after a crash does no harm.
-        self._failed_file.append([*failures, *rejected], run)
+        try:
+            self._failed_file.append([*failures, *rejected], run)
+        except LedgerFileError as exc:
+            self._trouble = self._trouble or exc
+            failures, rejected = ([] if in_journal else failures), []
         if failures:
             self._store.record(failures, ledger=self._ledger.id, run=run)
         for failed in failures:
-            self._telemetry.emit(
+            self._tell(
                 "failed",
                 run=run,
                 artist_id=failed.artist.id,
@@ -92,8 +117,30 @@ class Committer:
                 recovered=dead_run is not None,
             )
         for row in rejected:
-            self._telemetry.emit("rejected", run=run, row=row.row, reason=row.reason)
+            self._tell("rejected", run=run, row=row.row, reason=row.reason)
+        if self._trouble is not None:
+            raise self._trouble
         return [*done, *failures, *rejected]
+
+    def _catch_up(self) -> None:
+        if not self._ledger.catch_up():
+            self._reconcile()
+
+    def _without_file_error(self, work: Callable[[], object]) -> None:
+        """Does the work on the ledger's files; after an error they are not touched any more."""
+        try:
+            work()
+        except LedgerFileError as exc:
+            self._file_error = self._trouble = exc
+
+    def _tell(self, event: str, /, **fields: object) -> None:
+        """A log that cannot be written ends the run, but not what is being made final."""
+        try:
+            self._telemetry.emit(event, **fields)
+        except LimitError as exc:
+            error = LedgerFileError(str(exc))
+            error.__cause__ = exc
+            self._trouble = self._trouble or error
 
     def _store_drafts(self, drafts: Sequence[Draft], done: list[Done]) -> list[Failed]:
         """Commits and appends; returns those that the database refuses, found by halving."""
@@ -121,7 +168,8 @@ class Committer:
         try:
             lines, transaction_id = self._commit_rows(drafts)
         except HeadMovedError:
-            self._reconcile()
+            if self._file_error is None:
+                self._without_file_error(self._reconcile)
             try:
                 lines, transaction_id = self._commit_rows(drafts)
             except HeadMovedError as exc:
@@ -130,7 +178,7 @@ class Committer:
                     " reconciled; does something write to it without the ledger's lock?"
                 ) from exc
         for draft, line in zip(drafts, lines, strict=True):
-            self._telemetry.emit(
+            self._tell(
                 "committed",
                 run=draft.run,
                 artist_id=draft.artist.id,
@@ -145,9 +193,10 @@ class Committer:
                 hash=line.hash,
                 usage=None if draft.bio.usage is None else asdict(draft.bio.usage),
             )
-        self._ledger.append(lines)
+        if not self._append(lines):
+            return []
         for draft, line in zip(drafts, lines, strict=True):
-            self._telemetry.emit(
+            self._tell(
                 "appended",
                 run=draft.run,
                 artist_id=draft.artist.id,
@@ -161,8 +210,36 @@ class Committer:
             for draft, line in zip(drafts, lines, strict=True)
         ]
 
+    def _append(self, lines: Sequence[Line]) -> bool:
+        """False when the lines stand in the database alone."""
+        if self._file_error is None:
+            self._without_file_error(lambda: self._ledger.append(lines))
+        if self._file_error is None:
+            return True
+        self._alone = Head(self._ledger.id, lines[-1].seq, lines[-1].hash)
+        return False
+
+    def _head(self) -> Head:
+        """What the next line follows: the ledger's last one; when the ledger cannot be written, the
+        database's, which must hold the last one that is known here."""
+        if self._file_error is None:
+            return self._ledger.head
+        known = self._alone or self._ledger.head
+        there = self._store.head(known.ledger)
+        holds = there is not None and (
+            known in (there, Head(known.ledger, 0, self._ledger.first_prev))
+            or self._store.line_hash(known.ledger, known.seq) == known.hash
+        )
+        if there is None or not holds:
+            raise LedgerError(
+                f"{self._ledger.path}: cannot be written, and the database does not have its line"
+                f" {known.seq}; is it an older copy? Nothing more is committed; mend the disk, then"
+                " --resume"
+            )
+        return there
+
     def _commit_rows(self, drafts: Sequence[Draft]) -> tuple[list[Line], str | None]:
-        head = self._ledger.head
+        head = self._head()
         committed_at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
         lines: list[Line] = []
         rows: list[CommitRow] = []
@@ -193,7 +270,7 @@ def _commit_row(draft: Draft, line: Line) -> CommitRow:
 def _refused(draft: Draft, exc: RowsRefusedError) -> Failed:
     return Failed(
         draft.artist,
-        "duplicate" if exc.duplicate else "database",
+        DUPLICATE if exc.duplicate else "database",
         f"the database refuses the bio: {exc}",
         draft.bio.attempts,
         transient=False,

@@ -22,11 +22,18 @@ class Crew:
         self._work = work
         self._control = control
         self._changed = threading.Condition()  # guards the one below
-        self._left = count
+        self._left = 0
 
     def start(self) -> None:
+        """RuntimeError when the system gives no more threads; `wait` waits for those it gave."""
         for number in range(1, self._count + 1):
-            self._start_one(number)
+            with self._changed:
+                self._left += 1
+            try:
+                self._start_one(number)
+            except RuntimeError:
+                self._end_one()
+                raise
 
     def wait(self, grace: float) -> bool:
         """Until all have ended; once the run is stopped, for `grace` seconds more. False when
@@ -52,9 +59,12 @@ class Crew:
                 handed_on = self._hand_on(number)
         finally:
             if not handed_on:
-                with self._changed:
-                    self._left -= 1
-                    self._changed.notify_all()
+                self._end_one()
+
+    def _end_one(self) -> None:
+        with self._changed:
+            self._left -= 1
+            self._changed.notify_all()
 
     def _hand_on(self, number: int) -> bool:
         try:

@@ -19,11 +19,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from artist_bio_gen.errors import ArtistBioGenError, LedgerFileError, LimitError, StoppedError
+from artist_bio_gen.errors import (
+    ArtistBioGenError,
+    DefectError,
+    LedgerFileError,
+    LimitError,
+    StoppedError,
+)
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.processor.caller import Caller
-from artist_bio_gen.processor.committer import Committer
+from artist_bio_gen.processor.committer import DUPLICATE, Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.crew import Crew
 from artist_bio_gen.processor.skips import SkipTally
@@ -93,10 +99,8 @@ class Processor:
         crew = Crew(self._workers, self._work, self._control)
         syncer = threading.Thread(target=self._sync, name="syncer", daemon=True)
         committer = threading.Thread(target=self._commit, name="committer", daemon=True)
-        syncer.start()
-        committer.start()
-        crew.start()
         try:
+            self._start(committer, syncer, crew)
             self._feed(rows)
         except StoppedError:
             pass  # while waiting for a database that is away
@@ -110,9 +114,24 @@ class Processor:
                 self._todo.put(None)
             all_back = crew.wait(grace)
             self._arrived.put(None)
-            syncer.join()
-            committer.join()
+            if syncer.ident is None:  # it could not be started, and hands nothing on
+                self._synced.put(None)
+            for thread in (syncer, committer):
+                if thread.ident is not None:
+                    thread.join()
         return all_back
+
+    def _start(self, committer: threading.Thread, syncer: threading.Thread, crew: Crew) -> None:
+        try:
+            committer.start()
+            syncer.start()
+            crew.start()
+        except RuntimeError as exc:
+            raise LimitError(
+                f"the system gives no threads for {self._workers} workers ({exc}); no call"
+                " was made. Give fewer with --workers, or raise the limit on memory or processes,"
+                " then --resume"
+            ) from exc
 
     def _feed(self, rows: Iterable[Artist | Failed | Rejected | Skipped]) -> None:
         try:
@@ -178,9 +197,13 @@ class Processor:
             group, more = _take(self._synced, LARGEST_GROUP)
             if group and not given_up:
                 try:
-                    self._settle(group, self._committer.commit(group))
+                    in_journal = self._journal.sound
+                    self._settle(group, self._committer.commit(group, in_journal=in_journal))
                 except StoppedError:
                     given_up = True  # the database is away and the run is to end
+                except LedgerFileError as exc:
+                    # What has arrived may stand in no file at all: the database takes it still.
+                    self._control.stop("error", exc)
                 except ArtistBioGenError as exc:
                     given_up = True
                     self._control.stop("error", exc)
@@ -200,13 +223,23 @@ class Processor:
             if isinstance(outcome, Done):
                 done.add(outcome.artist.id)
                 self._on_done(outcome)
-        self._count_failures_in_a_row(group, done)
+        have_it = {
+            item.artist.id
+            for item in outcomes
+            if isinstance(item, Failed) and item.kind == DUPLICATE
+        }
+        self._count_failures_in_a_row(group, done, have_it)
 
-    def _count_failures_in_a_row(self, group: list[_Arrived], done: set[str]) -> None:
-        """In the order of arrival, in which good replies stand between the failures of a group."""
+    def _count_failures_in_a_row(
+        self, group: list[_Arrived], done: set[str], have_it: set[str]
+    ) -> None:
+        """In the order of arrival, in which good replies stand between the failures of a group.
+        `have_it` are artists whose bio another run has committed meanwhile."""
         for item in group:
             if isinstance(item, Rejected) or (isinstance(item, Failed) and item.kind == NO_ROW):
                 continue  # no call was made
+            if item.artist.id in have_it:
+                continue
             if item.artist.id in done:
                 self._consecutive_failures = 0
                 continue
@@ -238,9 +271,9 @@ def _take(source: queue.SimpleQueue[_Arrived | None], most: int) -> tuple[list[_
     return group, False
 
 
-def _unforeseen(exc: Exception) -> ArtistBioGenError:
+def _unforeseen(exc: Exception) -> DefectError:
     where = traceback.extract_tb(exc.__traceback__)[-1]
-    error = ArtistBioGenError(
+    error = DefectError(
         f"an error nobody foresaw: {type(exc).__name__}: {exc}"
         f" ({Path(where.filename).name}, line {where.lineno})"
     )

@@ -81,7 +81,8 @@ class RowStream(Protocol):
 
 
 class _Patient(io.FileIO):
-    """A file whose reader can be called off while it waits for a pipe."""
+    """A file whose reader can be called off, while it waits for a pipe and between any two reads:
+    what is read need not yield a row."""
 
     def __init__(
         self, file: str | int, cancelled: Callable[[], bool], *, closefd: bool = True
@@ -94,10 +95,11 @@ class _Patient(io.FileIO):
             self._poll.register(self.fileno(), select.POLLIN)
 
     def readinto(self, buffer: Buffer, /) -> int | None:
-        while self._poll is not None and not self._poll.poll(_LOOK_MS):
+        while True:
             if self._cancelled():
                 raise StoppedError
-        return super().readinto(buffer)
+            if self._poll is None or self._poll.poll(_LOOK_MS):
+                return super().readinto(buffer)
 
 
 def _open_at_once(path: str, flags: int) -> int:
@@ -120,8 +122,8 @@ def open_source(
 
     `encoding` None means UTF-8, with or without a byte order mark. Without `header` the
     columns are called "1", "2", …. Lines that begin with `comment` are passed over; "" means
-    that there are none. A pipe on which nothing comes is waited for until `cancelled`, then
-    StoppedError is raised. Raises `InputError` when nothing can be read, `UsageError` when an
+    that there are none. Nothing is read, or waited for, once it is `cancelled`: then StoppedError
+    is raised. Raises `InputError` when nothing can be read, `UsageError` when an
     argument cannot be used.
     """
     if "://" in path or PurePath(path).suffix.lower() in _OTHER_SUFFIXES:

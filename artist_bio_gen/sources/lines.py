@@ -13,6 +13,9 @@ from artist_bio_gen.errors import InputError, UsageError
 
 LINE_ENDS = "\r\n"
 
+HOPELESS = 64
+"""So many times the longest line without an end are no text: a device, or a file of zeros."""
+
 _BLOCK = 256 * 1024  # bytes read at once
 _SHOWN = 500  # characters of a bad row that are kept
 
@@ -97,6 +100,7 @@ class Lines:
     def _blocks(self) -> Iterator[list[str]]:
         begun: list[str] = []  # parts of a line whose end is not read yet
         length = 0
+        passed_over = 0  # characters of such a line that are left out
         started = ended = False
         while not ended:
             text, ended = self._read()
@@ -109,7 +113,11 @@ class Lines:
                 if length <= self._longest:
                     begun.append(text)
                     length += len(text)
+                else:
+                    passed_over += len(text)
+                    self._require_hope(passed_over)
                 continue
+            passed_over = 0
             lines = io.StringIO("".join([*begun, text]), newline="").readlines()
             begun.clear()
             # A CR at the end may be half of a CR LF.
@@ -117,6 +125,13 @@ class Lines:
                 begun.append(lines.pop())
             length = sum(map(len, begun))
             yield lines
+
+    def _require_hope(self, passed_over: int) -> None:
+        if passed_over > HOPELESS * self._longest:
+            raise InputError(
+                f"{self._name} cannot be read on: more than {HOPELESS * self._longest:,} characters"
+                " without the end of a line; give a CSV file"
+            )
 
     def _read(self) -> tuple[str, bool]:
         """The next block of text, and whether it is the last one."""

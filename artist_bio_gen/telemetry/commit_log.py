@@ -4,10 +4,11 @@ investigated afterwards. docs/commit-log.md describes each event; `EVENTS` is it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +41,8 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "committed",
         "failed",
         "in_flight",
+        "damaged",
+        "kept",
     ),
     "planned": (
         "rows",
@@ -102,9 +105,10 @@ class CommitLog:
     has it on disk before going on, a number hands over so many lines at a time (a kill loses
     up to that many; `stopped` is always handed over). Past `max_mb` the file is renamed to
     `<path>.1`, and so on up to `keep`. Texts in `secrets` are masked wherever they turn up.
+    `end_line` ends a line in an open file that was cut off; tests pass one of theirs.
 
-    Raises ConfigError when the file cannot be opened, and LimitError at each event that could
-    not be written: a log with holes must not pass silently.
+    Raises ConfigError when the file cannot be opened, and LimitError when the disk is full, and
+    at each event that could not be written: a log with holes must not pass silently.
     """
 
     def __init__(
@@ -115,14 +119,16 @@ class CommitLog:
         max_mb: float = 100,
         keep: int = 5,
         secrets: Iterable[str] = (),
+        end_line: Callable[[int], None] | None = None,
     ) -> None:
         self._path = path
+        self._end_line = end_line or _end_line
         self._lines_at_once = flush if isinstance(flush, int) else 1
         self._sync = flush == "sync"
         self._max_bytes = int(max_mb * _MEGABYTE)
         self._keep = keep
         self._secrets = tuple(each for each in secrets if len(each) >= SHORTEST)
-        self._escaped = tuple(orjson.dumps(each)[1:-1] for each in self._secrets)
+        self._escaped = tuple(orjson.dumps(_representable(each))[1:-1] for each in self._secrets)
         self._lock = threading.Lock()  # guards all that follows, and the order of the lines
         self._waiting: list[bytes] = []
         self._run: str | None = None
@@ -131,6 +137,11 @@ class CommitLog:
         try:
             self._descriptor = self._open()
         except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise LimitError(
+                    f"{path}: no room for the commit log ({exc.strerror}); make room on the disk of"
+                    f" {path.parent.absolute()}, or choose another --log-file"
+                ) from exc
             raise ConfigError(
                 f"{path}: cannot open the commit log ({exc.strerror}); choose another --log-file"
             ) from exc
@@ -202,7 +213,7 @@ class CommitLog:
             self._stay_with_path(now)
             block = memoryview(b"".join(self._waiting))
             if self._torn:
-                _end_line(self._descriptor)
+                self._end_line(self._descriptor)
                 self._torn = False
             size = os.lseek(self._descriptor, 0, os.SEEK_END)
             if size and size + len(block) > self._max_bytes:
@@ -224,7 +235,7 @@ class CommitLog:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
         try:
-            _end_line(descriptor)
+            self._end_line(descriptor)
             if self._sync:
                 _sync_folder(self._path.parent)
         except BaseException:

@@ -90,34 +90,43 @@ def notices(say: Say, *, verbose: bool = False) -> Hook:
             case "notice":
                 say(told["text"])
             case "paused":
-                say(f"paused: {told['reason']}")
+                say(f"paused: {one_line(told['reason'])}")
             case "flowing":
-                say(f"going on: {told['reason']}")
+                say(f"going on: {one_line(told['reason'])}")
             case "in_flight":
                 say(
-                    f"in flight when an earlier run died, may be paid for twice: artist "
+                    f"without a reply in an earlier run, may be paid for twice: artist "
                     f"{_artist(told)}, attempt {told['attempt']}, request {told['request_id']}"
                 )
             case "failed":
-                failure(f"failed: artist {_artist(told)}: {told['kind']}: {told['reason']}")
+                failure(f"failed: artist {_artist(told)}: {_why(told)}")
             case "rejected":
-                failure(f"rejected: row {told['row']}: {told['reason']}")
+                failure(f"rejected: row {told['row']}: {one_line(told['reason'])}")
             case "retrying" if verbose:
                 say(
-                    f"artist {told['artist_id']}, attempt {told['attempt']}: {told['kind']}, "
-                    f"again in {told['wait_s']:.1f} s: {told['reason']}"
+                    f"artist {one_line(told['artist_id'])}, attempt {told['attempt']}: "
+                    f"{told['kind']}, again in {told['wait_s']:.1f} s: {one_line(told['reason'])}"
                 )
 
     return hook
 
 
 def _artist(told: Mapping[str, Any]) -> str:
-    return f"{told['artist_id']} ({told['artist_name']})"
+    return f"{one_line(told['artist_id'])} ({one_line(told['artist_name'])})"
+
+
+def _why(told: Mapping[str, Any]) -> str:
+    return f"{told['kind']}: {one_line(told['reason'])}"
 
 
 def printable(text: str) -> str:
     """Control characters escaped: a name or a server's message must not steer the terminal."""
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def one_line(text: object) -> str:
+    """As `printable`, and no line feed: a name or a reason must not look like lines of ours."""
+    return printable(str(text)).replace("\n", "\\n")
 
 
 # C0 and C1 but tab and line feed, and what turns the direction of the text that follows.

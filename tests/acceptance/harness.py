@@ -165,7 +165,7 @@ class Running:
         assert self.process.poll() is None or true(), self.said
 
     def until_it_takes_signals(self) -> None:
-        """Python's own start-up ends by a signal as any program does; ours begins here."""
+        """While the program is loaded a signal ends it at once; from here on it stops in order."""
         self.wait_until(lambda: takes_signals(self.process.pid))
 
     def signal(self, number: signal.Signals) -> None:
@@ -181,13 +181,14 @@ class Running:
 
 
 def takes_signals(pid: int) -> bool:
-    """Has this process a handler of its own for SIGTERM? (proc_pid_status(5))"""
+    """Does a run of this process stop in order? Before it does, SIGHUP has no handler, while the
+    others have one that ends the process at once. (proc_pid_status(5))"""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
     caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return bool(caught and int(caught[1], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def wait_for(true: Callable[[], bool], seconds: float = PATIENCE_S) -> None:

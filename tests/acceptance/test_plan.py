@@ -68,7 +68,7 @@ def test_a_resume_tells_what_was_checked_taken_over_and_is_left_before_its_first
             code, said = job.finish("--max-wait", "1s")
         assert code == 4, said
     assert "ledger: checked up to line 6" in said
-    assert "journal: 2 calls were in flight when an earlier run died" in said
+    assert "journal: 2 calls of an earlier run are without a reply" in said
     assert (
         "input: 13 rows looked up: 6 finished, 5 left to do (4 new, 1 that failed in a way that"
         " may pass), 1 failed for good (--retry-failed takes them), 1 rejected"

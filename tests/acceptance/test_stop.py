@@ -85,7 +85,7 @@ def test_a_call_that_outlasts_the_grace_is_named_at_the_next_start(
         with no_leftovers(job):
             code, said = job.tell(*words)
         assert code == 0, said
-        assert f"in flight when an earlier run died, may be paid for twice: artist {hung} " in said
+        assert f"without a reply in an earlier run, may be paid for twice: artist {hung} " in said
         assert api.counts().seen_by_artist[hung] == 2
     assert [event["artist_id"] for event in events(job.log, "in_flight")] == [hung]
     assert len(read_books(job).ledger) == 20

@@ -187,6 +187,38 @@ def test_a_stop_while_the_input_is_idle(
         assert api.counts().calls == 0
 
 
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_a_stop_while_the_input_yields_no_row(
+    dry_run: tuple[str, ...], database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api, an_endless_comment() as stdin:
+        job = Job(tmp_path, database_url, api.base_url, Path("-"))
+        with Running(job, *dry_run, stdin=stdin) as run:
+            run.until_it_takes_signals()
+            run.signal(signal.SIGTERM)
+            assert run.ended(AT_ONCE_S) == 130, run.said
+        assert "Traceback" not in run.said
+        assert api.counts().calls == 0
+
+
+@contextmanager
+def an_endless_comment() -> Iterator[int]:
+    with subprocess.Popen(["yes", "# x"], stdout=subprocess.PIPE) as talker:
+        assert talker.stdout is not None
+        try:
+            yield talker.stdout.fileno()
+        finally:
+            talker.kill()
+
+
+def test_a_device_that_never_ends_a_line_is_refused(database_url: str, tmp_path: Path) -> None:
+    with FakeApi(keep=0) as api:
+        job = Job(tmp_path, database_url, api.base_url, Path("/dev/zero"))
+        code, said = job.finish()
+    assert code == 1, said
+    assert "/dev/zero cannot be read on: more than" in said
+
+
 def test_rows_of_a_named_pipe_are_waited_for(database_url: str, tmp_path: Path) -> None:
     source = tmp_path / "artists.csv"
     os.mkfifo(source)

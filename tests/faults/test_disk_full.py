@@ -75,7 +75,7 @@ def test_nothing_is_bought_once_the_disk_is_full(
                 assert bought.calls <= len(kept) + WORKERS, said
                 resize("16m")
                 with no_leftovers(job):
-                    code, said = job.finish()
+                    code, said = job.finish("--resume")
                 assert code == 0, said
                 books = read_books(job)
                 assert books.agree

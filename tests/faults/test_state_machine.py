@@ -273,10 +273,7 @@ class Story(RuleBasedStateMachine):
         content = b"".join(each.read_bytes() for each in ledger_files(self.path))
         noted_head = self.now / "out.jsonl.head"
         head = orjson.loads(noted_head.read_bytes()) if noted_head.exists() else None
-        there = self.path.exists()
-        ledger = first_of(self.path) or (
-            head["ledger"] if head and (there or head["seq"]) else None
-        )
+        ledger = first_of(self.path) or (head["ledger"] if head else None)
         file, rest = ledger_as_far_as_it_verifies(self.path, ledger)
         rows = self.conn.execute(
             "select line from artist_bio_gen.commits where ledger = %s order by seq", [ledger]

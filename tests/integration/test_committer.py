@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from artist_bio_gen.database.store import BioStore
-from artist_bio_gen.errors import ConfigError, LedgerError, LedgerFileError
+from artist_bio_gen.errors import ConfigError, LedgerError, LedgerFileError, LimitError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.ledger import Ledger
@@ -414,7 +414,117 @@ def test_an_append_that_fails_is_not_acknowledged_and_loses_nothing(
             committer.commit(desk.drafts(4))
     desk.ledger.close()
     sit()
-    assert check_books(path, admin) == ["1", "2", "3"]
+    assert check_books(path, admin) == ["1", "2", "3", "4"][: 3 + (fault.call != "flock")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("write", errno.ENOSPC, forever=True),
+        Fault("write", errno.ENOSPC, forever=True, short=700),
+        Fault("fsync", errno.EIO, forever=True),
+    ],
+)
+def test_groups_behind_one_that_found_no_room_are_committed_to_the_database(
+    sit: Sit, path: Path, admin: psycopg.Connection, fault: Fault
+) -> None:
+    files = FaultyFiles()
+    desk = sit(files=files.calls)
+    committer = desk.committer()
+    committer.commit(desk.drafts(1))
+    files.add(fault)
+    for numbers in ((2, 3), (4,), (5, 6)):
+        with pytest.raises(LedgerFileError):
+            committer.commit(desk.drafts(*numbers))
+    assert desk.heard.names().count("committed") == 6
+    assert desk.heard.names().count("appended") == 1
+    (count,) = admin.execute("select count(*) from artists where bio <> ''").fetchall()
+    assert count == (6,)
+    written = sum(name == "write" for name, _ in files.made)
+    assert files.struck <= 3, written  # nothing is written behind what failed
+    desk.ledger.close()
+    sit()
+    assert check_books(path, admin) == [str(number) for number in range(1, 7)]
+
+
+def test_others_may_write_the_ledger_while_one_process_cannot(
+    sit: Sit, path: Path, admin: psycopg.Connection
+) -> None:
+    files = FaultyFiles()
+    desk, other = sit(files=files.calls), sit()
+    committer = desk.committer()
+    files.add(Fault("write", errno.ENOSPC, forever=True))
+    for number in (1, 3, 5):
+        with pytest.raises(LedgerFileError):
+            committer.commit(desk.drafts(number))
+        other.committer().commit(other.drafts(number + 1))
+    assert check_books(path, admin) == [str(number) for number in range(1, 7)]
+
+
+def test_a_ledger_that_cannot_be_brought_up_is_left_and_the_database_goes_on(
+    sit: Sit, path: Path, admin: psycopg.Connection
+) -> None:
+    """Another process has died between commit and line, and there is no room for its line."""
+    files = FaultyFiles()
+    desk = sit(files=files.calls)
+    desk.store.commit(commit_rows(desk.drafts(1), desk.ledger.head), old=desk.ledger.head)
+    files.add(Fault("write", errno.ENOSPC, forever=True))
+    with pytest.raises(LedgerFileError):
+        desk.committer().commit(desk.drafts(2))
+    desk.ledger.close()
+    sit()
+    assert check_books(path, admin) == ["1", "2"]
+
+
+def test_without_the_file_nothing_is_committed_to_an_older_copy_of_the_database(
+    sit: Sit, path: Path, admin: psycopg.Connection
+) -> None:
+    files = FaultyFiles()
+    desk = sit(files=files.calls)
+    committer = desk.committer()
+    committer.commit(desk.drafts(1))
+    old = desk.ledger.head
+    files.add(Fault("write", errno.ENOSPC, forever=True))
+    with pytest.raises(LedgerFileError):
+        committer.commit(desk.drafts(2))
+    admin.execute("delete from artist_bio_gen.commits where seq = 2")
+    admin.execute("update artist_bio_gen.heads set seq = %s, hash = %s", [old.seq, old.hash])
+    with pytest.raises(LedgerError, match="older copy"):
+        committer.commit(desk.drafts(3))
+    assert desk.store.head(desk.ledger.id) == old
+
+
+@pytest.mark.parametrize("in_journal", [True, False])
+def test_a_failure_without_room_is_left_to_the_journal_or_noted_in_the_database(
+    sit: Sit, path: Path, admin: psycopg.Connection, in_journal: bool
+) -> None:
+    files = FaultyFiles()
+    desk = sit(files=files.calls)
+    committer = desk.committer()
+    files.add(Fault("write", errno.ENOSPC, forever=True, on="*.failed.jsonl"))
+    with pytest.raises(LedgerFileError, match=r"failed\.jsonl"):
+        committer.commit([failed(1), desk.draft(2), Rejected(9, "no id")], in_journal=in_journal)
+    noted = admin.execute("select artist_id from artist_bio_gen.failures").fetchall()
+    assert noted == ([] if in_journal else [("1",)])
+    assert desk.heard.names().count("failed") == len(noted)
+    assert desk.heard.names().count("rejected") == 0
+    assert check_books(path, admin) == ["2"]
+
+
+def test_a_full_disk_of_the_log_stops_the_run_and_not_the_commit(
+    sit: Sit, path: Path, admin: psycopg.Connection
+) -> None:
+    def fail(event: Event) -> None:
+        raise LimitError("commits.log: cannot be written")
+
+    desk = sit()
+    committer = desk.committer(fail)
+    for number in (1, 2):
+        with pytest.raises(LedgerFileError, match=r"commits\.log"):
+            committer.commit([desk.draft(number), failed(10 + number)])
+    assert check_books(path, admin) == ["1", "2"]
+    noted = admin.execute("select artist_id from artist_bio_gen.failures order by 1").fetchall()
+    assert noted == [("11",), ("12",)]
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync"])

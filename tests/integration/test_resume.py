@@ -26,7 +26,7 @@ from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.ledger.segments import beside, segment_path
 from artist_bio_gen.pending import CHUNK, Rules, pending, writing_anew
 from artist_bio_gen.processor.committer import Committer
-from artist_bio_gen.resume import Reconciled, reconcile, recovered, take_over
+from artist_bio_gen.resume import Reconciled, TakenOver, reconcile, recovered, take_over
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Done, Failed, Head, Rejected, Skipped
 from tests.builders import (
@@ -108,7 +108,7 @@ class Start:
         with self.ledger.locked():
             self.ledger.append(sealed(self.drafts(numbers), self.ledger.head))
 
-    def take_over(self) -> object:
+    def take_over(self) -> TakenOver:
         with self.ledger.locked():
             commit = self.committer.commit_locked
             return take_over(self.ledger, self.store, commit, self.telemetry)
@@ -585,13 +585,13 @@ def test_what_dead_runs_left_is_made_final_once(
             journal.intent(artist(10 * at + 4), 1, f"call-{at}")
             journal.failure(failed(10 * at + 5))
     taken = start.take_over()
-    assert taken == type(taken)(committed=4, failed=2, in_flight=2)
+    assert taken == TakenOver(committed=4, failed=2, in_flight=2)
     assert sorted(check_books(path, admin)) == ["1", "12", "13", "2", "3"]
     named = start.heard.fields("in_flight")
     assert sorted(each["artist_id"] for each in named) == ["14", "4"]
     assert {each["run"] for each in named} == set(runs)
     assert not list(path.parent.glob("*.journal.*"))
-    assert begin().take_over() == type(taken)()
+    assert begin().take_over() == TakenOver()
     kept = admin.execute(
         "select artist_id, run::text from artist_bio_gen.failures order by 1"
     ).fetchall()
@@ -620,9 +620,32 @@ def test_a_recovered_bio_that_the_database_refuses_is_a_failure_once(
         journal.reply(artist(1), bio("Too long."))
         journal.reply(artist(2), bio("Short"))
     taken = start.take_over()
-    assert taken == type(taken)(committed=1, failed=1)
+    assert taken == TakenOver(committed=1, failed=1)
     assert check_books(path, admin) == ["2"]
     assert not list(path.parent.glob("*.journal.*"))
+
+
+def test_a_damaged_journal_is_told_and_kept_and_its_good_replies_are_committed(
+    begin: Begin, path: Path, admin: psycopg.Connection
+) -> None:
+    start = begin()
+    start.reconcile()
+    with Journal(path, RUN) as journal:
+        for number in (1, 2):
+            journal.intent(artist(number), 1, f"call-{number}")
+            journal.reply(artist(number), bio(f"Bio 1 of artist {number}."))
+    (file,) = path.parent.glob("*.journal.*")
+    data = file.read_bytes().replace(b"Bio 1 of artist 2.", b"Bio 2 of artist 2.")
+    file.write_bytes(data)
+    taken = start.take_over()
+    (kept,) = path.parent.glob("*.journal.*")
+    assert taken == TakenOver(committed=1, in_flight=1, damaged=1, kept=(str(kept),))
+    assert ".quarantine." in kept.name
+    assert kept.read_bytes() == data
+    assert any(str(kept) in sentence for sentence in taken.report())
+    assert [each["artist_id"] for each in start.heard.fields("in_flight")] == ["2"]
+    assert check_books(path, admin) == ["1"]
+    assert begin().take_over() == TakenOver()
 
 
 # ---- what is left to do -----------------------------------------------------------------------

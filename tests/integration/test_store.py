@@ -7,13 +7,20 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import LiteralString
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from artist_bio_gen.database.connect import check_server, connect, connect_first, describe
+from artist_bio_gen.database.connect import (
+    at_the_start,
+    check_server,
+    connect,
+    connect_first,
+    describe,
+)
 from artist_bio_gen.database.migrate import migrate
 from artist_bio_gen.database.store import BioStore, CommitRow, HeadMovedError, RowsRefusedError
 from artist_bio_gen.errors import ConfigError, LimitError
@@ -201,6 +208,23 @@ def test_a_row_that_is_gone_is_refused_unless_it_may_be_inserted(
     assert bios(admin) == {"1": "Bio of artist 1."}
 
 
+def test_a_trigger_that_keeps_rows_out_is_told(admin: psycopg.Connection, open_store: Open) -> None:
+    admin.execute(
+        "create function keep_out() returns trigger language plpgsql as $$ begin"
+        " return null; end $$;"
+        " create trigger keep_out before insert or update on artists"
+        " for each row execute function keep_out()"
+    )
+    store = open_store()
+    store.create_head(EMPTY, "/out.jsonl")
+    with pytest.raises(RowsRefusedError, match="artists: a trigger, a rule or a row policy"):
+        store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+    assert lines(admin) == []
+    store = open_store(insert_missing=False)
+    with pytest.raises(RowsRefusedError, match=r"no row with this id .* or a trigger"):
+        store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+
+
 @pytest.mark.parametrize(
     ("sql_type", "ids"),
     [
@@ -292,6 +316,89 @@ def test_looking_whether_a_table_takes_bios_leaves_no_trace(
     open_store()
     assert admin.execute("select count(*) from touched").fetchall() == [(0,)]
     assert lines(admin) == []
+
+
+def test_ids_that_are_equal_though_they_differ_are_refused(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    admin.execute(
+        "create collation careless (provider = icu, locale = 'und-u-ks-level2',"
+        " deterministic = false);"
+        " create table odd (id text collate careless, name text collate careless, bio text);"
+        ' create table fine (id text collate "C", name text collate careless, bio text)'
+    )
+    with pytest.raises(
+        ConfigError, match=r'odd\.id has the collation careless.* collate "C".*--table'
+    ):
+        open_store(table="odd")
+    open_store(table="fine")
+
+
+def test_a_table_that_is_locked_at_the_start_is_waited_for(
+    url: str, admin: psycopg.Connection, open_store: Open
+) -> None:
+    told: list[str] = []
+    impatient = psycopg.conninfo.make_conninfo(url, options="-c statement_timeout=500")
+    with psycopg.connect(url) as other:
+        other.execute("lock table artists in access exclusive mode")
+
+        def give_way(reason: str) -> None:
+            told.append(reason)
+            other.rollback()
+
+        open_store(impatient, on_trouble=give_way, on_recovery=lambda: told.append("over"))
+    assert "statement timeout" in told[0]
+    assert told[1:] == ["over"]
+
+
+def test_a_rollback_that_fails_as_well_is_ridden_out(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    store = open_store()
+    store.create_head(EMPTY, "/out.jsonl")
+    asked = []
+
+    def in_a_failed_transaction(conn: psycopg.Connection) -> int:
+        asked.append(conn)
+        if len(asked) == 1:
+            conn.execute("begin")
+            conn.execute("set local statement_timeout = 1")
+            conn.execute("select pg_sleep(10)")
+        return conn.execute("select 1").rowcount
+
+    assert store.ask(in_a_failed_transaction) == 1
+    assert asked[0] is not asked[1]
+
+
+def test_a_table_that_stays_locked_at_the_start_ends_in_a_limit(url: str, open_store: Open) -> None:
+    impatient = psycopg.conninfo.make_conninfo(url, options="-c statement_timeout=200")
+    with psycopg.connect(url) as other:
+        other.execute("lock table artists in access exclusive mode")
+        with pytest.raises(LimitError, match="statement timeout"):
+            open_store(impatient, max_wait=0.2)
+
+
+def test_a_session_that_is_ended_at_the_start_is_made_anew(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    told: list[str] = []
+    fail_once(admin, "perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(10);")
+    admin.execute(
+        "create trigger strike_all before insert on artists"
+        " for each statement execute function strike()"
+    )
+    open_store(on_trouble=told.append, on_recovery=lambda: told.append("over"))
+    assert "terminat" in told[0]
+    assert told[1:] == ["over"]
+
+
+def test_a_server_that_goes_away_while_it_is_looked_at_is_no_matter_of_settings(url: str) -> None:
+    with (
+        pytest.raises(LimitError, match="nothing was bought: start again"),
+        at_the_start(url),
+        connect_first(url) as conn,
+    ):
+        conn.execute("select pg_terminate_backend(pg_backend_pid()), pg_sleep(10)")
 
 
 def test_a_table_that_is_missing_is_refused(open_store: Open) -> None:
@@ -720,6 +827,46 @@ def test_waiting_for_a_database_ends_with_the_run(url: str, open_store: Open) ->
             store.head(LEDGER)
         store.close()
     assert "over" not in told, "it never answered"
+
+
+def test_a_commit_that_takes_long_when_the_run_is_to_end_is_broken_off(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    store = open_store()
+    store.create_head(EMPTY, "/out.jsonl")
+    fail_once(admin, "perform pg_sleep(600);")
+    store.break_off_in(0.0)
+    with pytest.raises(StoppedError):
+        store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+    with pytest.raises(StoppedError):
+        store.head(LEDGER)
+    assert open_store().head(LEDGER) == EMPTY
+    assert bios(admin) == {}
+
+
+def test_a_server_that_heeds_no_cancelling_is_left(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    store = open_store()
+    store.create_head(EMPTY, "/out.jsonl")
+    fail_once(
+        admin,
+        "for i in 1..3 loop begin perform pg_sleep(600);"
+        " exception when query_canceled then perform nextval('struck'); end; end loop;",
+    )
+    store.break_off_in(0.0)
+    with pytest.raises(StoppedError):
+        store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+    assert terminate_all(admin) == 1, "it is still at it"
+    assert open_store().head(LEDGER) == EMPTY
+
+
+def test_what_is_quick_is_finished_however_late(store: BioStore) -> None:
+    late = Event()
+    store.break_off_in(0.0)
+    late.wait(2.2)
+    assert store.commit(rows := commit_rows(drafts(1), EMPTY), old=EMPTY) is not None
+    assert store.head(LEDGER) == head_after(rows)
 
 
 def test_a_database_that_comes_back_is_gone_on_with(

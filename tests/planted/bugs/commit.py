@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Change, tests_of
 
+_APPENDED = """\
+        if not self._append(lines):
+            return []
+"""
+
 BUGS = (
     Bug(
         "the line is written before the commit",
         (
-            Change("processor/committer.py", "        self._ledger.append(lines)\n", ""),
+            Change("processor/committer.py", _APPENDED, ""),
             Change(
                 "processor/committer.py",
                 "        return lines, self._store.commit(rows, old=head)\n",
                 """\
-        self._ledger.append(lines)
+        self._append(lines)
         return lines, self._store.commit(rows, old=head)
 """,
             ),
@@ -26,7 +31,7 @@ BUGS = (
     Bug(
         "a bio is told to be done before its line is synced",
         (
-            Change("processor/committer.py", "        self._ledger.append(lines)\n", ""),
+            Change("processor/committer.py", _APPENDED, ""),
             Change(
                 "processor/committer.py",
                 """\
@@ -37,7 +42,8 @@ BUGS = (
                 """\
                 hash=line.hash,
             )
-        self._ledger.append(lines)
+        if not self._append(lines):
+            return []
         return [
 """,
             ),
@@ -45,6 +51,35 @@ BUGS = (
         tests_of(
             "integration/test_committer.py",
             "test_an_append_that_fails_is_not_acknowledged_and_loses_nothing",
+        ),
+    ),
+    Bug(
+        "what arrives after a file could not be written is dropped",
+        (
+            Change(
+                "processor/pool.py",
+                "                    # What has arrived may stand in no file at all: the database"
+                " takes it still.\n",
+                "                    given_up = True\n",
+            ),
+        ),
+        tests_of(
+            "test_pool.py",
+            "test_what_arrives_after_a_file_could_not_be_written_is_still_handed_on",
+        ),
+    ),
+    Bug(
+        "a ledger that could not be written is written on behind the gap",
+        (
+            Change(
+                "processor/committer.py",
+                "            self._file_error = self._trouble = exc\n",
+                "            self._trouble = exc\n",
+            ),
+        ),
+        tests_of(
+            "integration/test_committer.py",
+            "test_groups_behind_one_that_found_no_room_are_committed_to_the_database",
         ),
     ),
     Bug(

@@ -93,14 +93,25 @@ BUGS = (
         tests_of("test_journal.py", "test_damaged_entries_are_passed_over"),
     ),
     Bug(
+        "a damaged journal is removed",
+        (
+            Change(
+                "ledger/journal.py",
+                "                if path not in self.damaged:\n",
+                "                if True:\n",
+            ),
+        ),
+        tests_of("test_journal.py", "test_a_damaged_journal_is_told_and_kept"),
+    ),
+    Bug(
         "entries end at any line end that Unicode knows",
         (
             Change(
                 "ledger/journal.py",
-                "        for data in file:\n",
+                "                for data in file:\n",
                 """\
-        for text in file.read().decode().splitlines(keepends=True):
-            data = text.encode()
+                for text in file.read().decode().splitlines(keepends=True):
+                    data = text.encode()
 """,
             ),
         ),

@@ -1,0 +1,76 @@
+"""The paths that a run was given: none of its files may be another one, nor what is no file."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from artist_bio_gen.config import Settings
+from artist_bio_gen.errors import UsageError
+from artist_bio_gen.ledger.belonging import belongs_to, own_files
+from artist_bio_gen.ledger.segments import real
+from artist_bio_gen.sources import STDIN
+from artist_bio_gen.values import path_text
+
+
+def log_file(settings: Settings) -> Path:
+    return settings.log_file or settings.output.with_name(f"{settings.output.name}.log")
+
+
+def require_own_paths(settings: Settings) -> None:
+    """UsageError when ledger, log and input are not files of their own. Opens nothing."""
+    ledger = _ledger(settings.output)
+    source = None if settings.input in (None, STDIN) else Path(settings.input or "")
+    if source is not None and (own := belongs_to(ledger, source)):
+        raise UsageError(
+            f"--input {path_text(source)}: {path_text(own)} belongs to the ledger; give the"
+            " artists, or name another ledger with --output"
+        )
+    if not settings.log or settings.dry_run:
+        return
+    log = log_file(settings)
+    shown = f"--log-file {path_text(log)}"
+    if own := belongs_to(ledger, log):
+        raise UsageError(f"{shown}: {path_text(own)} belongs to the ledger; name another file")
+    if source is not None and _is_same(log, source):
+        raise UsageError(f"{shown}: this is the input; name another file")
+    # An old log is kept as <log>.1 and so on, in place of whatever is there.
+    for other in (ledger, *([] if source is None else [source])):
+        if _is_old_log(log, other):
+            raise UsageError(
+                f"{shown}: an old log would be put in the place of {path_text(other)}; name"
+                " another file"
+            )
+
+
+def _ledger(output: Path) -> Path:
+    """Where it lies; UsageError for what can be none."""
+    shown = f"--output {path_text(output)}"
+    try:
+        ledger = real(output)
+        if ledger.is_symlink():  # Path.resolve gives up on a circle from Python 3.13 on
+            raise RuntimeError
+    except RuntimeError as exc:
+        raise UsageError(f"{shown}: is a link to itself; name a file") from exc
+    if not ledger.name or ledger.is_dir():
+        raise UsageError(f"{shown}: is a folder; name a file in it, as out.jsonl")
+    for each in own_files(ledger):
+        if each.exists() and not each.is_file():
+            raise UsageError(
+                f"{path_text(each)}: is no regular file, as what belongs to a ledger must be;"
+                " name another ledger with --output"
+            )
+    return ledger
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _is_old_log(log: Path, path: Path) -> bool:
+    return os.path.realpath(log.parent) == os.path.realpath(path.parent) and bool(
+        re.fullmatch(rf"{re.escape(log.name)}\.\d+", path.name)
+    )
