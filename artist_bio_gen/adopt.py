@@ -130,7 +130,11 @@ def _adopt(desk: _Desk, stack: ExitStack, *, replace_others: bool, attended: boo
     )
     store = stack.enter_context(
         BioStore(
-            address, table=settings.table, max_wait=settings.max_wait, sleep=desk.control.sleep
+            address,
+            table=settings.table,
+            max_wait=settings.max_wait,
+            on_trouble=lambda reason: desk.say(f"the database is away: {reason}"),
+            sleep=desk.control.sleep,
         )
     )
     write: Callable[[bytes], None] = _nowhere

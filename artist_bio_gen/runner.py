@@ -11,7 +11,7 @@ import stat
 import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -30,6 +30,7 @@ from artist_bio_gen.errors import (
     ArtistBioGenError,
     InputError,
     LedgerError,
+    LedgerFileError,
     StoppedError,
     UsageError,
 )
@@ -129,7 +130,7 @@ def _run(
         opened = _OpenedLate(model, stack, say, control)
         # Closed before the model is: calls that are left in flight are broken off then, and must
         # stay in the journal as they are, for the next start to name them.
-        with Journal(books.ledger.path, run_id) as journal:
+        with _journal(books.ledger.path, run_id, control) as journal:
             processor = Processor(
                 Caller(
                     opened.generate,
@@ -157,6 +158,20 @@ def _run(
         if not all_back:
             say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
         return _finish(settings, run_id, books, rules, counters, telemetry, say, control)
+
+
+@contextmanager
+def _journal(ledger: Path, run_id: str, control: Control) -> Iterator[Journal]:
+    """One that cannot be removed at the end ends the run as any failing disk does: the first cause
+    is told, and so is what was done."""
+    journal = Journal(ledger, run_id)
+    try:
+        yield journal
+    finally:
+        try:
+            journal.close()
+        except LedgerFileError as exc:
+            control.stop("error", exc)
 
 
 # ---- what a run needs, opened and checked ----------------------------------------------------
@@ -473,5 +488,5 @@ def _finish(
     except (StoppedError, ArtistBioGenError) as exc:
         # The bios are safe; what a person is told must not be lost because the database is away
         # or the log's disk is full.
-        say(f"the end of the run could not be noted: {exc or 'the database is away'}")
+        say(f"the end of the run could not be noted: {str(exc) or 'the database is away'}")
     return result
