@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -67,9 +67,7 @@ def _never(seconds: float) -> None:
     pytest.fail("the database is not away")
 
 
-def test_no_flipped_bit_is_taken_for_good(
-    shelf: Shelf, admin: psycopg.Connection, figure: Callable[[str], None]
-) -> None:
+def test_no_flipped_bit_is_taken_for_good(shelf: Shelf, admin: psycopg.Connection) -> None:
     ends: Counter[bool] = Counter()
     for at in range(len(shelf.whole)):
         for bit in range(8):
@@ -81,11 +79,11 @@ def test_no_flipped_bit_is_taken_for_good(
                 assert shelf.path.read_bytes() == shelf.whole, (at, bit)
     shelf.path.write_bytes(shelf.whole)
     assert len(read_books(shelf.path, admin).lines) == LINES
-    figure(f"{ends.total()} flipped bits: {ends[False]} stops, {ends[True]} restored")
+    print(f"{ends.total()} flipped bits: {ends[False]} stops, {ends[True]} restored")
 
 
 def test_a_cut_tail_is_found_by_the_head_that_is_kept_elsewhere(
-    shelf: Shelf, admin: psycopg.Connection, figure: Callable[[str], None]
+    shelf: Shelf, admin: psycopg.Connection
 ) -> None:
     """In the database, whatever the head beside the ledger says; and beside the ledger, when the
     database is an older copy as well."""
@@ -103,4 +101,4 @@ def test_a_cut_tail_is_found_by_the_head_that_is_kept_elsewhere(
         assert not shelf.start(newer[:size]), size
     assert shelf.start(newer)
     assert read_books(shelf.path, admin).lines == newer.split(b"\n")[:-1]
-    figure(f"{len(sizes)} cuts restored, {len(ends)} of two older copies told")
+    print(f"{len(sizes)} cuts restored, {len(ends)} of two older copies told")

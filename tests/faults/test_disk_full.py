@@ -53,9 +53,7 @@ def mount(point: Path, options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_is_bought_once_the_disk_is_full(
-    database_url: str, tmp_path: Path, figure: Callable[[str], None]
-) -> None:
+def test_nothing_is_bought_once_the_disk_is_full(database_url: str, tmp_path: Path) -> None:
     source = tmp_path / "artists.csv"
     write_artists(source, ROWS)
     ends: Counter[int] = Counter()
@@ -86,7 +84,7 @@ def test_nothing_is_bought_once_the_disk_is_full(
                 assert not +twice - named_in_flight(job.log)
                 assert twice.total() <= WORKERS
     assert ends[6] > len(PAGES) // 2
-    figure(f"{len(PAGES)} sizes: {ends[6]} stopped on the full disk, {ends[0]} had room enough")
+    print(f"{len(PAGES)} sizes: {ends[6]} stopped on the full disk, {ends[0]} had room enough")
 
 
 def bios(job: Job) -> set[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -98,9 +98,7 @@ def _never(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(("call", "on"), SITES)
-def test_a_file_call_that_fails(
-    stage: Stage, call: str, on: str, figure: Callable[[str], None]
-) -> None:
+def test_a_file_call_that_fails(stage: Stage, call: str, on: str) -> None:
     loud = 0
     cases = list(itertools.product(ERRORS, OCCURRENCES, (False, True)))
     for error, nth, forever in cases:
@@ -109,7 +107,7 @@ def test_a_file_call_that_fails(
         loud += stopped(story, files)
         assert files.struck > 0
         story.end()
-    figure(f"{len(cases)} cases, {loud} stopped loudly")
+    print(f"{len(cases)} cases, {loud} stopped loudly")
 
 
 def stopped(story: Story, files: FaultyFiles) -> bool:
@@ -123,7 +121,7 @@ def stopped(story: Story, files: FaultyFiles) -> bool:
 
 @pytest.mark.parametrize(("call", "on"), SITES_AFTER_A_FAILED_SYNC)
 def test_a_file_call_that_fails_after_a_failed_sync_of_the_ledger(
-    stage: Stage, call: str, on: str, figure: Callable[[str], None]
+    stage: Stage, call: str, on: str
 ) -> None:
     """Each life's first sync of the ledger fails, and so does one call of what follows from it."""
     cases = list(itertools.product(ERRORS, OCCURRENCES, (False, True)))
@@ -139,11 +137,11 @@ def test_a_file_call_that_fails_after_a_failed_sync_of_the_ledger(
             after += files.struck > 0
         assert files.struck > 0, (errno.errorcode[error], nth, forever)
         story.end()
-    figure(f"{len(cases)} cases")
+    print(f"{len(cases)} cases")
 
 
 @pytest.mark.parametrize("on", sorted({on for call, on in SITES if call == "write"}))
-def test_a_write_that_is_cut_short(stage: Stage, on: str, figure: Callable[[str], None]) -> None:
+def test_a_write_that_is_cut_short(stage: Stage, on: str) -> None:
     """It goes on where it broke off, or the disk is full by then."""
     cases = list(itertools.product((None, *ERRORS), OCCURRENCES))
     for error, nth in cases:
@@ -155,13 +153,11 @@ def test_a_write_that_is_cut_short(stage: Stage, on: str, figure: Callable[[str]
         assert stopped(story, files) == (error is not None)
         assert files.struck == len(faults)
         story.end()
-    figure(f"{len(cases)} cases")
+    print(f"{len(cases)} cases")
 
 
 @pytest.mark.parametrize(("call", "on"), SITES)
-def test_killed_at_a_file_call(
-    stage: Stage, call: str, on: str, figure: Callable[[str], None]
-) -> None:
+def test_killed_at_a_file_call(stage: Stage, call: str, on: str) -> None:
     """Before it, and for a write also in the middle of it."""
     cases = list(itertools.product(OCCURRENCES, (None, 7) if call == "write" else (None,)))
     for nth, short in cases:
@@ -170,4 +166,4 @@ def test_killed_at_a_file_call(
         lives = (story.life_to_be_killed(number, files.calls) for number in range(LIVES))
         assert not all(lives), "nobody was killed"
         story.end()
-    figure(f"{len(cases)} kills")
+    print(f"{len(cases)} kills")

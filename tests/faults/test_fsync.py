@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import subprocess
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -73,7 +72,7 @@ class Watch:
 
 @pytest.mark.parametrize("on", ["out.jsonl", LATER_FILES, "out.jsonl.journal.*"])
 def test_a_failed_sync_is_neither_told_nor_tried_again(
-    on: str, url: str, admin: psycopg.Connection, quick_folder: Path, figure: Callable[[str], None]
+    on: str, url: str, admin: psycopg.Connection, quick_folder: Path
 ) -> None:
     moments = chance(f"failed sync {on}")
     of_the_ledger = on != "out.jsonl.journal.*"
@@ -113,7 +112,7 @@ def test_a_failed_sync_is_neither_told_nor_tried_again(
             assert_told_is_there(folder, books)
             assert len(books.ids) == len(noted(folder / "bill")) == rows
             failed += len(watch.failed)
-    figure(f"{failed} failed syncs")
+    print(f"{failed} failed syncs")
 
 
 def test_a_failed_sync_of_a_cut_is_final_too(
@@ -226,12 +225,7 @@ def command(*words: str) -> None:
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("on", ["out.jsonl", "out.jsonl.journal.*", ".out.jsonl.head.*"])
 def test_a_file_system_that_fails(
-    on: str,
-    restarted: bool,
-    url: str,
-    admin: psycopg.Connection,
-    tmp_path: Path,
-    figure: Callable[[str], None],
+    on: str, restarted: bool, url: str, admin: psycopg.Connection, tmp_path: Path
 ) -> None:
     """The page cache shows what is not on the disk, and further syncs of the same file succeed. So
     whatever went well after the failure is looked at once more as the disk has it."""
@@ -257,4 +251,4 @@ def test_a_file_system_that_fails(
         assert len(books.ids) == rows
         files = len(ledger_files(path))
     state = "it took writes afterwards" if alive else "it took no writes any more"
-    figure(f"{state}; {told} lines told before, {rows} in the end, in {files} files")
+    print(f"{state}; {told} lines told before, {rows} in the end, in {files} files")

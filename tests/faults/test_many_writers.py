@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -31,7 +30,7 @@ LONGEST_LIFE_S = 0.5
 
 
 def test_four_processes_of_four_threads_each(
-    url: str, admin: psycopg.Connection, tmp_path: Path, figure: Callable[[str], None]
+    url: str, admin: psycopg.Connection, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
     writers = [
@@ -61,7 +60,7 @@ def test_four_processes_of_four_threads_each(
     assert not twice - Counter(noted(tmp_path / "reported"))
     assert kills > PROCESSES, "too few were killed"
     assert twice.total() <= THREADS * kills
-    figure(f"{len(books.ids)} lines, {kills} kills, {turns} turns, {twice.total()} calls twice")
+    print(f"{len(books.ids)} lines, {kills} kills, {turns} turns, {twice.total()} calls twice")
 
 
 def kill_again_and_again(writer: Writer, rows: int) -> None:

@@ -159,7 +159,6 @@ def test_no_loss_of_power_loses_what_was_told_or_paid_for(
     quick_folder: Path,
     admin: psycopg.Connection,
     url: str,
-    figure: Callable[[str], None],
 ) -> None:
     found = states(run(quick_folder), cut_every)
     folder = quick_folder / "after"
@@ -175,7 +174,7 @@ def test_no_loss_of_power_loses_what_was_told_or_paid_for(
             fill(admin, state.kept)
             recover(folder, state, (real, real), REAL)
             check(state, read_books(folder / "out.jsonl", admin).lines)
-    figure(f"{len(found)} states, {len(sample)} of them with a real Postgres as well")
+    print(f"{len(found)} states, {len(sample)} of them with a real Postgres as well")
 
 
 def recover(

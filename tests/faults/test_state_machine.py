@@ -350,9 +350,7 @@ def ledger_as_far_as_it_verifies(path: Path, ledger: str | None) -> tuple[list[b
     return lines, rest
 
 
-def test_whatever_happens(
-    quick_folder: Path, url: str, admin: psycopg.Connection, figure: Callable[[str], None]
-) -> None:
+def test_whatever_happens(quick_folder: Path, url: str, admin: psycopg.Connection) -> None:
     told = settings(
         max_examples=EXAMPLES,
         stateful_step_count=STEPS,
@@ -375,7 +373,7 @@ def test_whatever_happens(
         run_state_machine_as_test(OnThisStage, settings=told)
     for what in ("told", "made equal", "were equal", "killed", "failed"):
         assert counts[what] > EXAMPLES // 10, f"too seldom: {what}"
-    figure(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
 
 
 def _never(seconds: float) -> None:
