@@ -312,7 +312,7 @@ def plan(
             if rows % CHUNK == 0 and clock() - told >= TELL_EVERY_S:
                 told = clock()
                 tell(f"input: {rows:,} rows looked up")
-    except InputError:
+    except (InputError, StoppedError):
         whole = False  # the work gets as far, and tells
     return Plan(
         rows,

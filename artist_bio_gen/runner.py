@@ -247,7 +247,11 @@ def _plan(
         return 0
     under_way: set[str] = set()
     tally = SkipTally(rules.run, telemetry)
-    with _open_input(settings, control) as stream:
+    try:
+        again = _open_input(settings, control)
+    except StoppedError:
+        return 0  # the work finds that it is to end, and notes it
+    with again as stream:
         found = plan(
             judged(
                 _artists(settings, stream, choice, books.store, rules),

@@ -321,10 +321,15 @@ def test_looking_whether_a_table_takes_bios_leaves_no_trace(
 def test_ids_that_are_equal_though_they_differ_are_refused(
     admin: psycopg.Connection, open_store: Open
 ) -> None:
+    try:
+        admin.execute(
+            "create collation careless (provider = icu, locale = 'und-u-ks-level2',"
+            " deterministic = false)"
+        )
+    except psycopg.errors.FeatureNotSupported:
+        pytest.skip("this build of Postgres has no such collations: it is without ICU")
     admin.execute(
-        "create collation careless (provider = icu, locale = 'und-u-ks-level2',"
-        " deterministic = false);"
-        " create table odd (id text collate careless, name text collate careless, bio text);"
+        "create table odd (id text collate careless, name text collate careless, bio text);"
         ' create table fine (id text collate "C", name text collate careless, bio text)'
     )
     with pytest.raises(
