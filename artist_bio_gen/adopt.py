@@ -38,6 +38,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
+from artist_bio_gen.ledger.belonging import belongs_to
 from artist_bio_gen.ledger.earlier import Again, Bad, Good, OldLine, old_lines, parse
 from artist_bio_gen.ledger.earlier_index import Index
 from artist_bio_gen.ledger.files import REAL
@@ -198,6 +199,8 @@ def _opened(old: Path, ledger: Path, list_path: Path | None) -> BinaryIO:
             for each in (old, ledger):
                 if each.exists() and list_path.samefile(each):
                     raise UsageError(f"{list_path}: is not overwritten; give --list another name")
+        if list_path is not None and belongs_to(ledger, list_path):
+            raise UsageError(f"{list_path}: belongs to the ledger; give --list another name")
         file = old.open("rb")
         begins = file.peek(2)[:2]
     except OSError as exc:

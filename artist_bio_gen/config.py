@@ -180,7 +180,7 @@ class Option:
 
     def read(self, value: object, origin: str) -> object:
         """Raises ConfigError that names setting, value and origin."""
-        text = shown(value)
+        text = self.written(value)
         try:
             return self.parse(text)
         except ValueError as exc:
@@ -188,7 +188,11 @@ class Option:
             raise ConfigError(f"{self.name} = {bad} (from {origin}): {exc}") from exc
 
     def shown_default(self) -> str:
-        return self.otherwise if self.default is None else shown(self.default)
+        return self.otherwise if self.default is None else self.written(self.default)
+
+    def written(self, value: object) -> str:
+        """The value as a text that `parse` reads; None as an empty one."""
+        return "none" if self.kind is MARK and value == "" else shown(value)
 
 
 def option(
@@ -464,7 +468,9 @@ def shown(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return ",".join(_quoted(each) if set(each) & set(',"') else each for each in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"  # 90, not 90.0
+    return str(value)
 
 
 def _quoted(name: str) -> str:
@@ -530,5 +536,5 @@ def command_line(settings: Settings, **changes: bool) -> str:
         if isinstance(value, bool):
             words.append(each.flag if value else f"--no-{each.flag.removeprefix('--')}")
         else:
-            words += [each.flag, shown(tuple(value) if isinstance(value, list) else value)]
+            words += [each.flag, each.written(tuple(value) if isinstance(value, list) else value)]
     return shlex.join(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from artist_bio_gen.errors import Unusable
 from artist_bio_gen.generator.model import Model
 from artist_bio_gen.telemetry.progress import one_line
 from artist_bio_gen.values import Artist, Rejected
@@ -34,8 +35,14 @@ def dry_run(rows: Iterable[Artist | Rejected], model: Model) -> DryRun:
             continue
         artists += 1
         if artists <= SHOWN_REQUESTS:
-            messages.append(
-                f"request for artist {one_line(row.id)} ({one_line(row.name)}):\n{model.show(row)}"
-            )
+            messages.append(_request(row, model))
     messages.append(f"{artists:,} artists would be looked up, {rejected:,} rows rejected; no call")
     return DryRun(rejected, tuple(messages))
+
+
+def _request(artist: Artist, model: Model) -> str:
+    whose = f"request for artist {one_line(artist.id)} ({one_line(artist.name)})"
+    try:
+        return f"{whose}:\n{model.show(artist)}"
+    except Unusable as exc:  # in a run it would be a failure of this artist alone
+        return f"no {whose}: {one_line(exc)}"

@@ -456,6 +456,8 @@ def _finish(
         with books.ledger.locked():
             if books.ledger.catch_up():
                 books.ledger.save_head()
+    except StoppedError:
+        pass  # another process holds it for longer than the grace; whoever is next notes the head
     except LedgerError as exc:
         control.stop("error", exc)  # changes nothing where it is what had ended the run
     result = sum_up(
@@ -478,6 +480,8 @@ def _finish(
             rules.anew_after is not None
             and not rules.just_some
             and not control.stopped
+            # With --max-rows it may have been begun over more rows than were read here.
+            and (settings.again or settings.max_rows is None)
             and not books.store.has_transient_failures(books.ledger.id, run_id)
         ):
             books.store.set_writing_anew(books.ledger.id, None, None)

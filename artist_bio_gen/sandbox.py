@@ -197,6 +197,8 @@ def _made(value: Any) -> Any:
 
 def _size(value: Any) -> int:
     """Characters of the value as text, or some number above what any budget has."""
+    if isinstance(value, str):  # nearly always
+        return len(value)
     size, left = 0, [value]
     while left and size <= MAX_CHARACTERS:
         one = left.pop()
@@ -204,13 +206,13 @@ def _size(value: Any) -> int:
             size += len(one)
         elif isinstance(one, int):
             size += 1 + one.bit_length() // 3
+        elif isinstance(one, list | tuple | set | frozenset):
+            size += 2 + len(one)
+            left.extend(one)
         elif isinstance(one, Mapping):
             size += 2 + 2 * len(one)
             left.extend(one.keys())
             left.extend(one.values())
-        elif isinstance(one, list | tuple | set | frozenset):
-            size += 2 + len(one)
-            left.extend(one)
         else:
             size += 1
     return size
@@ -240,6 +242,8 @@ def _check_format(text: str, values: Any, sign: str, width: re.Pattern[str]) -> 
 
 
 _TAKES_ANY_NUMBER = frozenset({"default", "d"})
+_MAKES_MORE = frozenset({"expandtabs", "format"})
+"""What makes more than there is even without an argument."""
 _WIDE = frozenset({"xmlattr", "urlize", "tojson", "wordwrap", "translate"})
 """What may repeat its arguments for each part of the text."""
 
@@ -251,6 +255,11 @@ def _check(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         return
     left = _budget.get()
     value, *rest = args
+    if not rest and not kwargs and isinstance(value, str) and name not in _MAKES_MORE:
+        left.afford(len(value))
+        return
+    if name == "length":
+        return
     told = [*rest, *kwargs.values()]
     if name not in _TAKES_ANY_NUMBER and any(
         isinstance(number, int) and abs(number) > MAX_STEPS for number in told

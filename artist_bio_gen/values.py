@@ -76,6 +76,16 @@ class Usage:
     reasoning_tokens: int | None = None
     total_tokens: int | None = None
 
+    def counts(self) -> dict[str, int | None]:
+        """By name. Not by `asdict`, which costs 20 times as much: this is done for each bio."""
+        return {
+            "input_tokens": self.input_tokens,
+            "cached_tokens": self.cached_tokens,
+            "output_tokens": self.output_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Bio:

@@ -55,5 +55,5 @@ if __name__ == "__main__":
     parser.add_argument("--expect-head", metavar="NUMBER:HASH", default="", help="must be there")
     try:
         print("OK: line {}, {}".format(*check(*vars(parser.parse_args()).values())))
-    except ValueError as wrong:
+    except (ValueError, LookupError, TypeError, OSError) as wrong:
         raise SystemExit(print(wrong) or 5) from None

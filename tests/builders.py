@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from artist_bio_gen.database.store import CommitRow
+from artist_bio_gen.errors import LimitError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, seal
 from artist_bio_gen.telemetry import Event
@@ -153,8 +154,11 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.refused: str | None = None  # events of this name find no room
 
     def __call__(self, event: Event) -> None:
+        if event.name == self.refused:
+            raise LimitError("the log is full")
         self.events.append(event)
 
     def names(self) -> list[str]:

@@ -331,6 +331,17 @@ def test_an_error_that_every_call_would_meet_is_passed_on(bench: Make, error: Ex
     assert made.left() == []  # it was answered: nothing is in flight
 
 
+def test_a_call_that_a_full_log_prevented_is_not_in_flight(bench: Make) -> None:
+    """Another artist's reply keeps the journal's file."""
+    made = bench(bio())
+    made.buy(artist(2))
+    made.heard.refused = "calling"
+    with pytest.raises(LimitError, match="the log is full"):
+        made.buy(artist(1))
+    assert len(made.model.calls) == 1
+    assert [type(entry) for entry in made.left()] == [Reply]
+
+
 def test_an_error_nobody_foresaw_leaves_the_call_in_flight(bench: Make) -> None:
     made = bench(ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -24,6 +25,7 @@ from artist_bio_gen.cli.signals import on_signals
 from artist_bio_gen.config import OPTIONS, Settings
 from artist_bio_gen.errors import (
     EXIT_DEFECT,
+    EXIT_USAGE,
     ArtistBioGenError,
     ConfigError,
     InputError,
@@ -372,6 +374,37 @@ def test_a_defect_leaves_its_traceback_in_a_file_without_secrets(tmp_path: Path)
         assert "\x1b" not in text
 
 
+def test_a_path_that_the_system_does_not_give_is_no_defect(tmp_path: Path) -> None:
+    name = "a" * 300
+    for command in (
+        ["verify", name],
+        ["repair", name],
+        ["restore", name],
+        ["ledger", "tail", name],
+    ):
+        said = call(*command, cwd=tmp_path)
+        assert said.exit_code == EXIT_USAGE
+        assert f"error: {name}: File name too long; name another path" in said.stderr
+
+
+def a_closed_door(_: FakeRun) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied", "/closed/out.jsonl")
+
+
+def test_a_folder_that_may_not_be_entered_is_no_defect(tmp_path: Path) -> None:
+    said = call("--input", "a.csv", run=FakeRun(act=a_closed_door), cwd=tmp_path)
+    assert said.exit_code == EXIT_USAGE
+    assert "error: /closed/out.jsonl: Permission denied; name another path" in said.stderr
+
+
+def test_a_ledger_that_is_a_link_to_itself_is_no_defect(tmp_path: Path) -> None:
+    link = tmp_path / "loop"
+    link.symlink_to(link)
+    for command in ("verify", "repair", "restore"):
+        said = call(command, str(link), cwd=tmp_path)
+        assert (said.exit_code, "is a link to itself" in said.stderr) == (EXIT_USAGE, True)
+
+
 def test_a_defect_shows_its_traceback_when_verbose(tmp_path: Path) -> None:
     said = call("--input", "a.csv", "--verbose", run=FakeRun(act=a_defect), cwd=tmp_path)
     assert said.exit_code == EXIT_DEFECT
@@ -489,6 +522,31 @@ def test_a_stop_that_hangs_does_not_keep_the_second_signal_waiting() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert left.wait(10)
     released.set()
+
+
+def test_signals_are_heeded_when_the_system_gives_no_more_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+    named: list[str] = []
+    asked, left = threading.Event(), threading.Event()
+
+    def limited(thread: threading.Thread) -> None:
+        if thread.name == "stop":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def first(name: str) -> None:
+        named.append(name)
+        asked.set()
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with on_signals(first, left.set):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert left.wait(10)
+    assert named == ["SIGTERM"]
 
 
 def test_a_signal_that_the_parent_has_switched_off_stays_off() -> None:

@@ -62,6 +62,21 @@ def test_whole_seconds_have_microseconds_too() -> None:
     assert rfc3339(0.0) == "1970-01-01T00:00:00.000000Z"
 
 
+def test_a_group_is_one_write_with_a_line_for_each(path: Path) -> None:
+    with CommitLog(path) as log:
+        Telemetry(log).emit_each("appended", [{"seq": 1, "run": "r1"}, {"seq": 2, "run": "r2"}])
+        Telemetry(log).emit_each("appended", [])
+        assert [(line["seq"], line["run"]) for line in lines(path)] == [(1, "r1"), (2, "r2")]
+
+
+def test_a_line_after_the_end_is_refused(path: Path) -> None:
+    with CommitLog(path) as log:
+        log(appended(1))
+    with pytest.raises(LimitError, match="it is closed"):
+        log(appended(2))
+    assert len(lines(path)) == 1
+
+
 @pytest.mark.parametrize("flush", ["line", "sync"])
 def test_each_line_is_handed_over_at_once(path: Path, flush: Any) -> None:
     with CommitLog(path, flush=flush) as log:

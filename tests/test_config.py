@@ -241,9 +241,22 @@ def test_the_command_that_resumes_repeats_flags_and_nothing_else(tmp_path: Path)
 
 def test_a_flag_reads_again_what_the_command_line_writes(tmp_path: Path) -> None:
     columns = 'a,"b, c","say ""d"""'
-    settings = load({"data_columns": columns, "timeout": "0.25", "grace": "1h"}, {}, tmp_path)
-    again = {name: config.shown(getattr(settings, name)) for name in settings.origins}
+    given = {
+        "data_columns": columns,
+        "timeout": "0.25",
+        "grace": "1h",
+        "max_wait": "1234567",
+        "temperature": "0.1234567",
+        "comment": "none",
+    }
+    settings = load(given, {}, tmp_path)
+    assert (settings.max_wait, settings.temperature) == (1234567.0, 0.1234567)
+    again = {name: OPTIONS[name].written(getattr(settings, name)) for name in settings.origins}
     assert load(again, {}, tmp_path) == settings
+    # What click has read already.
+    typed = {name: getattr(settings, name) for name in settings.origins}
+    assert load(typed, {}, tmp_path) == settings
+    assert "--comment none" in config.command_line(settings)
 
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=lambda option: option.name)

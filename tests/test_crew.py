@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -32,8 +33,9 @@ def test_each_piece_of_work_has_a_thread_of_its_own() -> None:
     assert len(threads) > 3
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 def test_a_worker_goes_on_in_its_thread_when_no_more_can_be_had(
-    monkeypatch: pytest.MonkeyPatch,
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int | None] = []
 
@@ -43,7 +45,7 @@ def test_a_worker_goes_on_in_its_thread_when_no_more_can_be_had(
         return len(threads) < 3
 
     def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     crew = Crew(1, work, Control())
     crew.start()
@@ -88,3 +90,27 @@ def test_once_stopped_it_waits_no_longer_than_the_grace() -> None:
     assert not crew.wait(0.0)
     end.set()
     assert crew.wait(IN_TIME)
+
+
+def test_the_grace_counts_from_the_stop() -> None:
+    """What else is under way, a look-up that takes its time, may use it up before the workers are
+    waited for."""
+    now = [100.0]
+    control = Control(clock=lambda: now[0])
+    begun, end = threading.Event(), threading.Event()
+
+    def work(number: int) -> bool:
+        begun.set()
+        end.wait(2 * IN_TIME)
+        return False
+
+    crew = Crew(1, work, control)
+    crew.start()
+    assert begun.wait(IN_TIME)
+    control.stop("signal")
+    now[0] += IN_TIME
+    waited = time.monotonic()
+    assert not crew.wait(IN_TIME)
+    assert time.monotonic() - waited < IN_TIME
+    end.set()
+    assert crew.wait(2 * IN_TIME)

@@ -138,6 +138,7 @@ def test_a_line_without_a_key_is_none(key: str) -> None:
         ({"created": "yesterday"}, 'created is "yesterday"'),
         ({"created": 1.5}, "created is 1.5"),
         ({"created": True}, "created is true"),
+        ({"created": 2**63}, "created is 9223372036854775808"),
         ({"db_status": 1}, "db_status is 1"),
         ({"error": {"code": 1}}, "error is an object"),
         ({"response_text": "a\0b"}, "holds NUL"),

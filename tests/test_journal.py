@@ -606,6 +606,55 @@ def test_a_reply_that_comes_after_the_end_finds_the_journal_closed(ledger: Path)
     assert entries_of(ledger) == [intent(1)]
 
 
+class HeldUp:
+    """The first write waits for `go_on`; the others do not."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.calls = replace(REAL, write=self._write)
+
+    def _write(self, fd: int, data: bytes) -> int:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go_on.wait(60)
+        return os.write(fd, data)
+
+
+def test_a_write_that_is_held_up_holds_up_nobody_else(ledger: Path) -> None:
+    files = HeldUp()
+    with Journal(ledger, RUN, files=files.calls) as journal:
+        first = threading.Thread(target=buy, args=(journal, 1))
+        first.start()
+        assert files.begun.wait(60)
+        buy_and_sync(journal, 2)
+        files.go_on.set()
+        first.join()
+    assert entries_of(ledger) == [Reply(RUN, artist(n), bio("A bio.")) for n in (2, 1)]
+
+
+def test_a_write_that_outlasts_the_journal_goes_into_no_other_file(ledger: Path) -> None:
+    files = HeldUp()
+    journal = Journal(ledger, RUN, files=files.calls)
+    last = threading.Thread(target=journal.intent, args=(artist(1), 1, "call-1"))
+    last.start()
+    assert files.begun.wait(60)
+    journal.close()
+    other = ledger.with_name("other")
+    with other.open("wb") as next_one:  # takes the first descriptor that is free
+        files.go_on.set()
+        last.join()
+        assert os.fstat(next_one.fileno()).st_size == 0
+    assert entries_of(ledger) == [intent(1)]
+    assert not [fd for fd in Path("/proc/self/fd").iterdir() if ".journal." in target_of(fd)]
+
+
+def target_of(fd: Path) -> str:
+    try:
+        return str(fd.readlink())
+    except FileNotFoundError:  # that of the listing itself
+        return ""
+
+
 def test_a_journal_is_never_written_over_another(ledger: Path) -> None:
     with Journal(ledger, RUN) as journal:
         buy(journal, 1)

@@ -148,6 +148,12 @@ def test_a_deleted_ledger_that_cannot_be_made_again_is_told(
         Ledger.reopen(path, files=files.calls)
 
 
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_path_without_a_name_is_no_ledger(path: str) -> None:
+    with pytest.raises(UsageError, match="there is no ledger"):
+        Ledger.open(Path(path))
+
+
 def test_open_of_a_missing_ledger(path: Path) -> None:
     with pytest.raises(UsageError, match="there is no ledger"):
         Ledger.open(path)

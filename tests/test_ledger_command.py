@@ -269,6 +269,8 @@ def test_all_bios_of_an_artist_are_shown(path: Path) -> None:
     assert said.stdout_bytes == lines[0] + b"\n" + lines[2] + b"\n"
     said = told(path, "show", str(path), "--artist", "3")
     assert (said.exit_code, "has no line of artist 3" in said.output) == (2, True)
+    said = told(path, "show", str(path), "--artist", "\udcff")
+    assert (said.exit_code, "must be UTF-8" in said.output) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -515,6 +517,15 @@ def test_an_export_overwrites_nothing(path: Path, tmp_path: Path) -> None:
         said = told(path, "export", str(path), "--format", "csv", "--to", str(target))
         assert said.exit_code == 2
         assert path.read_bytes() == before
+
+
+def test_an_export_is_no_file_of_the_ledger(path: Path) -> None:
+    """It would be taken for the ledger's second file."""
+    write(path, drafts(2))
+    target = segment_path(path, 1)
+    said = told(path, "export", str(path), "--format", "csv", "--to", str(target))
+    assert (said.exit_code, "belongs to the ledger" in said.output) == (2, True)
+    assert not target.exists()
 
 
 # ---- all of them --------------------------------------------------------------------------------

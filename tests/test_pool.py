@@ -84,6 +84,7 @@ class Bench:
         segment_bytes: int = SEGMENT_BYTES,
         journal: type[Journal] = Journal,
         require_room: Callable[[], None] = lambda: None,
+        linger: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.ledger = folder / "out.jsonl"
         self.files = FaultyFiles()
@@ -114,6 +115,7 @@ class Bench:
             control=self.control,
             telemetry=telemetry,
             max_consecutive_failures=max_consecutive_failures,
+            linger=linger,
         )
         self.all_back: bool | None = None
         self.raised: BaseException | None = None
@@ -285,6 +287,34 @@ def test_a_source_is_not_read_on_while_the_window_is_full(bench: Make) -> None:
     end(thread)
     assert len(read) <= window + 2
     assert made.ending.ids() == sorted(calls.begun, key=int)
+
+
+def test_what_arrives_within_the_linger_is_one_group(bench: Make) -> None:
+    third = threading.Event()
+    lingered: list[float] = []
+
+    def generate(artist: Artist, request_id: str) -> Bio:
+        if artist.id == "3":
+            third.set()  # the only worker has handed on the two before
+        return write(artist, request_id)
+
+    def linger(seconds: float) -> None:
+        lingered.append(seconds)
+        assert third.wait(IN_TIME)
+
+    made = bench(generate, workers=1, linger=linger)
+    made.run(artists(3))
+    first = [item.artist.id for item in made.ending.groups[0] if isinstance(item, Draft)]
+    assert first[:2] == ["1", "2"]
+    assert len(made.ending.items) == 3
+    assert max(lingered) < 0.001, "a row alone waits for nobody"
+
+
+def test_no_linger_is_long(bench: Make) -> None:
+    lingered: list[float] = []
+    bench(write, workers=256, linger=lingered.append).run(artists(10))
+    assert lingered
+    assert max(lingered) <= 0.01
 
 
 def test_replies_are_synced_before_they_are_made_final(bench: Make) -> None:
@@ -575,9 +605,10 @@ def test_a_journal_that_is_whole_is_told_to_the_committer(bench: Make) -> None:
     assert set(made.ending.in_journal) == {True}
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 @pytest.mark.parametrize("nth", range(1, 7))
 def test_threads_that_cannot_be_had_end_the_run_and_name_the_way_out(
-    bench: Make, monkeypatch: pytest.MonkeyPatch, nth: int
+    bench: Make, monkeypatch: pytest.MonkeyPatch, nth: int, error: Exception
 ) -> None:
     """The committer's, the syncer's or a worker's."""
     made = bench(write, workers=4)
@@ -587,7 +618,7 @@ def test_threads_that_cannot_be_had_end_the_run_and_name_the_way_out(
         nonlocal started
         started += 1
         if started >= nth:
-            raise RuntimeError("can't start new thread")
+            raise error
         start(thread)
 
     before = threading.active_count()

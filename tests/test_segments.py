@@ -9,13 +9,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from artist_bio_gen.errors import LedgerError, LedgerFileError
+from artist_bio_gen.errors import LedgerError, LedgerFileError, UsageError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.segments import (
     Segment,
     beside,
     find_id,
     noted_seq,
+    real,
     segment_path,
     segments,
 )
@@ -93,6 +94,12 @@ def test_files_of_other_ledgers_are_passed_over(path: Path) -> None:
     assert segments(path) == [Segment(path, 1, None)]
 
 
+def test_a_link_to_itself_leads_to_no_ledger(path: Path) -> None:
+    path.symlink_to(path)
+    with pytest.raises(UsageError, match=r"out\.jsonl: is a link to itself"):
+        real(path)
+
+
 def test_a_missing_file_is_named(path: Path) -> None:
     fail_to_sync(path, 2, 1)
     renewed(path).close()
@@ -101,11 +108,38 @@ def test_a_missing_file_is_named(path: Path) -> None:
         segments(path)
 
 
+@pytest.mark.parametrize("damage", [b"{", b"\0", b"no line of a ledger, though it stands there\n"])
+def test_a_file_whose_first_line_is_damaged_is_no_stranger(path: Path, damage: bytes) -> None:
+    """Passed over, the ledger would be gone on with in the file whose fsync had failed."""
+    fail_to_sync(path, 2, 3)
+    renewed(path).close()
+    data = second(path).read_bytes()
+    first = ends_of_lines(data)[1]
+    rest = data[first:] if damage.endswith(b"\n") else data[len(damage) + 1 :]
+    second(path).write_bytes(damage + rest)
+    assert [each.path for each in segments(path)] == [path, second(path)]
+    with Ledger.open(path) as ledger, ledger.locked():
+        found = ledger.scan()
+    assert (found.file, found.head.seq) == (second(path), 2)
+    assert found.damage == ("torn" if damage == b"\0" else "damaged")
+
+
 def test_a_file_that_cannot_be_read_is_told(path: Path) -> None:
     make_ledger(path, 1).close()
     second(path).mkdir()
     with pytest.raises(LedgerFileError, match=r"out\.0001\.jsonl: cannot be read"):
         segments(path)
+
+
+def test_a_disk_that_does_not_give_the_lines_is_told(path: Path) -> None:
+    with make_ledger(path, 2) as ledger:
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # by its looks a regular file; its first byte gives EIO
+        told = rf"out\.jsonl: cannot be read: {os.strerror(errno.EIO)}; mend the disk"
+        with pytest.raises(LedgerFileError, match=told):
+            ledger.scan()
+        with pytest.raises(LedgerFileError, match=told):
+            list(ledger.lines())
 
 
 # ---- after a failed fsync ---------------------------------------------------------------------
@@ -287,6 +321,9 @@ def test_a_new_file_that_cannot_be_opened_is_told_and_gone_on_with_later(
         told = rf"out\.0001\.jsonl: cannot be opened: {os.strerror(error)}"
         with pytest.raises(LedgerFileError, match=told), late.locked():
             pytest.fail("nothing may be written")
+        with late.locked():  # its committer may give it a further group
+            assert not late.catch_up()
+            assert (late.scan().head.seq, late.file) == (2, second(path))
     with Ledger.open(path) as again:
         assert (again.scan().head.seq, again.file) == (2, second(path))
 

@@ -368,7 +368,10 @@ def test_an_expected_line_that_is_another(path: Path) -> None:
     assert (found.kind, found.seq) == ("chain_break", 4)
 
 
-@pytest.mark.parametrize("expect", ["", "4", "4:", "x:" + "0" * 64, "0" * 63, "4:" + "G" * 64])
+@pytest.mark.parametrize(
+    "expect",
+    ["", "4", "4:", "x:" + "0" * 64, "0" * 63, "4:" + "G" * 64, "1" * 5000 + ":" + "0" * 64],
+)
 def test_an_expectation_that_is_no_head(path: Path, expect: str) -> None:
     with pytest.raises(UsageError, match="NUMBER:HASH"):
         check(path, expect=expect)
@@ -393,6 +396,19 @@ def test_the_head_beside_the_ledger_is_one_to_reach(tmp_path: Path) -> None:
 def test_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.jsonl: there is no ledger"):
         check(tmp_path / "none.jsonl")
+
+
+def test_no_ledger_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.jsonl: there is no ledger"):
+        check(tmp_path / "nowhere" / "none.jsonl")
+
+
+@pytest.mark.parametrize("noted", [b"", b"\0\0", b"[]", b"{}", b'{"seq":"5"}'])
+def test_a_head_beside_the_ledger_that_cannot_be_read_is_told(path: Path, noted: bytes) -> None:
+    beside(path, "head").write_bytes(noted)
+    report = check(path)
+    assert report.ok
+    assert report.notes == (f"{path.name}.head cannot be read, and so tells of no line",)
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:

@@ -202,3 +202,16 @@ def test_as_a_command(ledger: Path, cut: int) -> None:
     assert done.returncode == (5 if cut else 0)
     assert done.stdout.startswith(str(ledger) if cut else "OK: line 5, ")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("noted", [None, b"{}", b"[]", b"\0"])
+def test_what_cannot_be_read_is_told(ledger: Path, noted: bytes | None) -> None:
+    if noted is None:
+        ledger.unlink()
+    else:
+        beside(ledger, "head").write_bytes(noted)
+    done = subprocess.run(
+        [sys.executable, "-I", SCRIPT, ledger], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (5, "")
+    assert done.stdout.strip()

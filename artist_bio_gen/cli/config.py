@@ -25,7 +25,7 @@ def as_table(told: config.Settings) -> str:
     rows = [("setting", "value", "from")]
     for name, option in config.OPTIONS.items():
         value = masked[name]
-        text = config.shown(tuple(value) if isinstance(value, list) else value)
+        text = option.written(tuple(value) if isinstance(value, list) else value)
         rows.append((name, one_line(text) or f"({option.otherwise})", told.origin(name)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)

@@ -108,8 +108,10 @@ def stats(ledger: Path, as_json: bool) -> None:
 )
 def export_command(ledger: Path, form: str, newest: bool, target: Path | None) -> None:
     """Write the ledger in another format, in the order of its lines."""
+    from artist_bio_gen.ledger.belonging import belongs_to
     from artist_bio_gen.ledger.export import export
     from artist_bio_gen.ledger.files import REAL
+    from artist_bio_gen.ledger.segments import real
     from artist_bio_gen.ledger.whole import whole_file
 
     pieces = export(ledger, form, newest=newest)
@@ -124,6 +126,8 @@ def export_command(ledger: Path, form: str, newest: bool, target: Path | None) -
         return
     if os.path.lexists(target):
         raise UsageError(f"{target}: is there already and is not overwritten; name another file")
+    if belongs_to(real(ledger), target):
+        raise UsageError(f"{target}: belongs to the ledger; name another file")
     with whole_file(REAL, target) as write:
         for piece in pieces:
             write(piece)
@@ -217,7 +221,10 @@ def _of_artist(ledger: Path, artist_id: str) -> Iterator[bytes]:
 
     from artist_bio_gen.ledger.reading import lines
 
-    begins = b'{"artist_id":%b,' % orjson.dumps(artist_id)
+    try:
+        begins = b'{"artist_id":%b,' % orjson.dumps(artist_id)
+    except TypeError as exc:  # orjson's, for what the shell gave as bytes that are no text
+        raise UsageError(f"--artist {artist_id}: must be UTF-8, which these bytes are not") from exc
     found = False
     for data in lines(ledger):
         if data.startswith(begins):

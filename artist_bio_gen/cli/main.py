@@ -20,7 +20,13 @@ from artist_bio_gen import __version__, config
 from artist_bio_gen.cli.options import Surroundings, settings, settings_options, write_settings
 from artist_bio_gen.cli.signals import begin, leave_while_starting
 from artist_bio_gen.cli.streams import in_printing, let_go, open_missing
-from artist_bio_gen.errors import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_LIMIT, ArtistBioGenError
+from artist_bio_gen.errors import (
+    EXIT_DEFECT,
+    EXIT_INTERRUPTED,
+    EXIT_LIMIT,
+    EXIT_USAGE,
+    ArtistBioGenError,
+)
 from artist_bio_gen.masking import redact
 
 if TYPE_CHECKING:
@@ -37,6 +43,10 @@ SUBCOMMANDS = {
     "db": ("artist_bio_gen.cli.db:db_group", "Start, stop and look at the embedded Postgres."),
     "model": ("artist_bio_gen.cli.model:model_group", "List and fetch local models."),
 }
+
+
+_NOT_GIVEN = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""What is wrong with a path that was given, wherever it is met first."""
 
 
 class Failure(click.ClickException):
@@ -89,6 +99,9 @@ class Program(click.Group):
         except Exception as exc:
             if isinstance(exc, OSError) and (exc.errno == errno.EPIPE or in_printing(exc)):
                 raise  # the standard output takes no more: no defect of ours
+            if isinstance(exc, OSError) and exc.filename and exc.errno in _NOT_GIVEN:
+                told = f"{exc.filename}: {exc.strerror}; name another path, or mend its rights"
+                raise Failure(_told(told, ctx), EXIT_USAGE) from exc
             # The edge of the program: whatever nobody knew ends here, with its traceback kept.
             raise Failure(_defect(exc, ctx), EXIT_DEFECT) from exc
 

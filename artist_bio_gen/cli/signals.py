@@ -74,7 +74,11 @@ def on_signals(
                 asked = True
                 # Aside, so that it cannot keep the second signal waiting.
                 name = signal.Signals(arrived[0]).name
-                threading.Thread(target=first, args=(name,), name="stop", daemon=True).start()
+                stopper = threading.Thread(target=first, args=(name,), name="stop", daemon=True)
+                try:
+                    stopper.start()
+                except RuntimeError:  # the system gives no more threads
+                    first(name)
 
     old_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     old_handlers = {each: signal.signal(each, _nothing) for each in watched}

@@ -59,9 +59,12 @@ class LastWord:
 
     def is_due_in(self, seconds: float) -> None:
         """From then on work that takes long is broken off. Returns at once."""
-        threading.Thread(
+        onlooker = threading.Thread(
             target=self._look_on, args=(seconds,), name="last word", daemon=True
-        ).start()
+        )
+        # Where the system gives no more threads, which may be why the run ends, it is waited for.
+        with contextlib.suppress(RuntimeError):
+            onlooker.start()
 
     def _look_on(self, seconds: float) -> None:
         if self._closed.wait(seconds):

@@ -115,7 +115,10 @@ class MendingStore(BioStore):
                 "with gone as (delete from artist_bio_gen.commits"
                 " where ledger = %s and seq > %s returning *)"
                 " insert into artist_bio_gen.replaced_bios (ledger, seq, artist_id, bio)"
-                " select ledger, seq, artist_id, line from gone on conflict do nothing",
+                " select ledger, case when exists (select from artist_bio_gen.replaced_bios r"
+                " where (r.ledger, r.seq, r.artist_id) = (gone.ledger, gone.seq, gone.artist_id))"
+                " then -(extract(epoch from clock_timestamp()) * 1000000)::bigint - seq"
+                " else seq end, artist_id, line from gone",
                 [ledger, seq],
             )
 
@@ -351,10 +354,10 @@ def _put_statement(table: str, kind: IdKind, *, replace: bool) -> sql.Composed:
         select %(ledger)s,
             case when exists (select from artist_bio_gen.replaced_bios r
                 where r.ledger = %(ledger)s and r.seq = d.seq and r.artist_id = d.id
-                    and r.bio <> min(t.bio))
+                    and r.bio <> string_agg(distinct t.bio, E'\\n\\n'))
                 then -(extract(epoch from clock_timestamp()) * 1000000)::bigint
                 else d.seq end,
-            d.id, min(t.bio)
+            d.id, string_agg(distinct t.bio, E'\\n\\n')
         from newest d join {table} t on t.id = d.id::{type}
         where t.bio <> '' and t.bio <> d.bio and {gives_way}
         group by d.seq, d.id

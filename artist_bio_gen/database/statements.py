@@ -41,9 +41,10 @@ def _in_statement(table: str) -> sql.Identifier:
 
 def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
     """One statement, one round trip: the head moves, or nothing is written. The bio's row is
-    updated first and inserted only where there is none, so that a table needs no unique
-    constraint, and columns of the user's that may not be null only matter for new rows. A failure
-    is noted only as long as it is the newest that is known of its artist."""
+    updated first and inserted only where there is none (one that a trigger keeps from being updated
+    is there), so that a table needs no unique constraint, and columns of the user's that may not be
+    null only matter for new rows. A failure is noted only as long as it is the newest that is known
+    of its artist."""
     # `sql_type` is one of the constants of ids.py. Texts are sent as binary (%b): psycopg escapes
     # an array of texts letter by letter otherwise, which costs more than all else of a commit.
     type_ = sql.SQL(kind.sql_type)
@@ -53,6 +54,7 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
         select d.id::{type}, d.name, d.bio from d
         where exists (select from moved)
           and not exists (select from updated u where u.id = d.id::{type})
+          and not exists (select from {table} t where t.id = d.id::{type})
         returning 1
         """
         if insert_missing
@@ -80,7 +82,8 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
         where f.ledger = %(ledger)s and f.artist_id = d.id and exists (select from moved)
     ), replaced as (
         insert into artist_bio_gen.replaced_bios (ledger, seq, artist_id, bio)
-        select %(ledger)s, d.seq, d.id, min(t.bio) from d join {table} t on t.id = d.id::{type}
+        select %(ledger)s, d.seq, d.id, string_agg(distinct t.bio, E'\\n\\n')
+        from d join {table} t on t.id = d.id::{type}
         where t.bio <> '' and t.bio <> d.bio and exists (select from moved)
         group by d.seq, d.id
     ), updated as (

@@ -48,8 +48,8 @@ class RowsRefusedError(Exception):
     """The database refuses one of these rows (too long, a constraint, a duplicate)."""
 
     def __init__(self, reason: str, *, duplicate: bool, may_pass: bool = False) -> None:
-        """`duplicate`: another process was first with this artist's bio; `may_pass`: another row
-        of the same key came in at the same moment."""
+        """`duplicate`: another process was first with this artist's bio; `may_pass`: a row
+        of the same key may have come in, or gone, at the same moment."""
         super().__init__(reason)
         self.duplicate = duplicate
         self.may_pass = may_pass
@@ -281,6 +281,8 @@ class BioStore:
                 else f"{self.table} has no row with this id any more, and --on-missing does not let"
                 " it be inserted; or a trigger, a rule or a row policy keeps the bio out",
                 duplicate=False,
+                # Deleted by somebody at the same moment, it can be inserted now.
+                may_pass=self._insert_missing,
             )
         return str(transaction_id)
 

@@ -7,7 +7,7 @@ becomes an `Answer` or one of the typed errors; nothing else is raised, whatever
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import orjson
@@ -135,7 +135,7 @@ class _Paid:
             kind=kind,
             text=clean(text[:MAX_TEXT])[0] or None,
             response_id=self.response_id,
-            usage=asdict(self.usage) if self.usage else None,
+            usage=self.usage.counts() if self.usage else None,
         )
 
     def failed(self, kind: str, reason: str) -> CallFailed:

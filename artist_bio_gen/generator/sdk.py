@@ -32,7 +32,7 @@ from artist_bio_gen.generator.address import (
     untrusted,
 )
 from artist_bio_gen.generator.http1 import MAX_BODY, Reply
-from artist_bio_gen.generator.transport import SOCKET_OPTIONS, break_off
+from artist_bio_gen.generator.sockets import SOCKET_OPTIONS, break_off
 
 _RAW = "X-Stainless-Raw-Response"
 """The package's own switch; with `stream` its replies are handed over unread."""

@@ -7,8 +7,6 @@ is the business of api.py. Every transport is held to tests/integration/test_tra
 
 from __future__ import annotations
 
-import contextlib
-import select
 import socket
 import threading
 import time
@@ -28,6 +26,7 @@ from artist_bio_gen.generator.address import (
     untrusted,
 )
 from artist_bio_gen.generator.http1 import MAX_BODY, BadReply, Exchange, Reply
+from artist_bio_gen.generator.sockets import SOCKET_OPTIONS, PatientSocket, break_off, is_readable
 
 if TYPE_CHECKING:
     import ssl
@@ -168,7 +167,7 @@ class LeanTransport:
                 sock = self._idle.pop() if self._idle else None
             if sock is None:
                 sock = self._connect(min(deadline, self._clock() + self._connect_timeout))
-            elif _readable(sock):
+            elif is_readable(sock):
                 sock.close()
                 continue
             with self._lock:
@@ -200,7 +199,8 @@ class LeanTransport:
                     self._tunnel(sock, deadline)
                 if self._tls is not None and self._address.scheme == "https":
                     sock.settimeout(_left(deadline, self._clock))
-                    sock = self._tls.wrap_socket(sock, server_hostname=self._address.host)
+                    return self._tls.wrap_socket(sock, server_hostname=self._address.host)
+                return PatientSocket(sock)
             except BaseException:
                 sock.close()
                 raise
@@ -208,7 +208,6 @@ class LeanTransport:
             raise untrusted(self._address, exc) from exc
         except (OSError, BadReply) as exc:
             raise unreachable(self._address, self._proxy, exc) from exc
-        return sock
 
     def _tunnel(self, sock: socket.socket, deadline: float) -> None:
         assert self._proxy is not None
@@ -243,17 +242,6 @@ class LeanTransport:
         self.close()
 
 
-SOCKET_OPTIONS = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # A path that drops idle connections silently is noticed within two minutes, and is kept
-    # open while a slow model thinks.
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
-)
-
-
 def _left(deadline: float, clock: Callable[[], float]) -> float:
     left = deadline - clock()
     if left <= 0:
@@ -280,17 +268,3 @@ def _open(host: str, port: int, deadline: float, clock: Callable[[], float]) -> 
         else:
             return sock
     raise failure
-
-
-def _readable(sock: socket.socket) -> bool:
-    """Whether an idle connection has something to say, which can only be that it ends."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def break_off(sock: socket.socket) -> None:
-    """Makes a wait in another thread end. Not SSLSocket's own shutdown, which would drop the
-    TLS object under that thread."""
-    with contextlib.suppress(OSError):  # it has ended by itself meanwhile
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)

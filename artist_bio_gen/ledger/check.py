@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, TypeAlias
 
+from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.line import follows, is_whole, seq_of
 from artist_bio_gen.ledger.segments import LONGEST_LINE
 from artist_bio_gen.values import Head
@@ -37,10 +39,11 @@ def scan_file(
     path: Path, head: Head, size: int, last: int | None = None
 ) -> tuple[Head, int, Damage | None]:
     """Checks `path` from byte `size` on, which stands behind the line that is `head`. With
-    `last`, up to that line only; a file that ends before it is damaged."""
+    `last`, up to that line only; a file that ends before it is damaged. LedgerFileError when it
+    cannot be read."""
     seq, prev = head.seq, head.hash
     damage: Damage | None = None
-    with path.open("rb", buffering=_BLOCK) as file:
+    with reading(path) as file:
         file.seek(size)
         while seq != last and (data := file.readline(LONGEST_LINE)):
             digest = follows(data[:-1], prev) if data.endswith(b"\n") else None
@@ -52,6 +55,18 @@ def scan_file(
     if last is not None and seq != last:
         damage = "damaged"
     return Head(head.ledger, seq, prev), size, damage
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """A file of the ledger, open to be read. LedgerFileError when the disk does not give it."""
+    try:
+        with path.open("rb", buffering=_BLOCK) as file:
+            yield file
+    except OSError as exc:
+        raise LedgerFileError(
+            f"{path}: cannot be read: {exc.strerror}; mend the disk, then --resume"
+        ) from exc
 
 
 def _kind_of_damage(first_bad: bytes, readline: Callable[[int], bytes]) -> Damage:

@@ -169,7 +169,7 @@ def _good(record: Mapping[str, Json], artist_id: str, name: str) -> Good | Bad:
     if not isinstance(record["response_id"], str | None):
         return Bad(f"response_id is {_shown(record['response_id'])}; it has to be a text or null")
     created = record["created"]
-    if not isinstance(created, int | None) or isinstance(created, bool):
+    if not isinstance(created, int | None) or isinstance(created, bool) or (created or 0) >= 2**63:
         return Bad(f"created is {_shown(created)}; it has to be a whole number of seconds or null")
     return Good(
         artist_id,

@@ -66,13 +66,16 @@ class _Segment:
     fd: int
     size: int = 0
     needed_by: int = 0  # artists with an entry in this file that are not settled
+    writers: int = 0  # threads that are writing to it just now
+    given_up: bool = False  # closed by the last of them
 
 
 class Journal:
     """The journal of one process. All methods may be called from any thread.
 
-    `_lock` guards the segments, the counts and the order of writes. A write is short and made
-    under it; a sync is long and made outside.
+    `_lock` guards the segments and the counts. Writes and syncs are made outside: the kernel puts
+    each appended entry behind the others in one piece, and threads that waited for each other's
+    writes would each give up the interpreter twice.
     """
 
     def __init__(
@@ -165,7 +168,9 @@ class Journal:
             segments, self._segments = self._segments, []
             with ExitStack() as stack:  # one that cannot be removed leaves no other one open
                 for segment in segments:
-                    if segment.needed_by == 0:
+                    if segment.writers:
+                        segment.given_up = True
+                    elif segment.needed_by == 0:
                         stack.callback(self._remove, segment)
                     else:
                         os.close(segment.fd)
@@ -178,16 +183,28 @@ class Journal:
             if self._segments[-1].size >= self._segment_bytes:
                 self._begin_segment()
             segment = self._segments[-1]
-            try:
-                write_all(self._files, segment.fd, data)
-            except OSError as exc:
-                raise self._break(segment.path, "written", exc) from exc
             segment.size += len(data)
-            self._unsynced.add(segment.fd)
+            segment.writers += 1
             held = self._open_for.setdefault(artist_id, [])
-            if segment not in held:
+            if is_first := segment not in held:
                 held.append(segment)
                 segment.needed_by += 1
+        written = False
+        try:
+            write_all(self._files, segment.fd, data)
+            written = True
+        except OSError as exc:
+            raise self._break(segment.path, "written", exc) from exc
+        finally:
+            with self._lock:
+                if written:
+                    self._unsynced.add(segment.fd)
+                elif is_first:
+                    held.remove(segment)
+                    segment.needed_by -= 1
+                segment.writers -= 1
+                if segment.given_up and not segment.writers:
+                    os.close(segment.fd)
 
     def _begin_segment(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL

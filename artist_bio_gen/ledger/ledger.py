@@ -27,7 +27,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
-from artist_bio_gen.ledger.check import Scan, scan_file
+from artist_bio_gen.ledger.check import Scan, reading, scan_file
 from artist_bio_gen.ledger.files import (
     PRIVATE,
     REAL,
@@ -148,6 +148,8 @@ class Ledger:
         cls, path: Path, *, files: FileCalls = REAL, cancelled: Callable[[], bool] = lambda: False
     ) -> Ledger:
         """Opens a ledger that exists; nothing is checked yet but its id (see `scan`)."""
+        if not path.name:  # nothing can lie beside it
+            raise UsageError(f"{path}: there is no ledger")
         ledger = cls(path, "", -1, files, cancelled)
         try:
             if not path.exists():
@@ -199,11 +201,15 @@ class Ledger:
         while self._next_file().exists() and segments(self.path)[-1].path != self.file:
             # Another process has begun it. What is known of the file before is of no use here:
             # size 0 where lines stand makes catch_up say so.
-            self.close()
+            before = self._fd
             try:
                 self._open_newest()
             except OSError as exc:
-                raise LedgerFileError(f"{self.file}: cannot be opened: {exc.strerror}") from exc
+                self._flock(fcntl.LOCK_UN)
+                raise LedgerFileError(
+                    f"{self._next_file()}: cannot be opened: {exc.strerror}"
+                ) from exc
+            os.close(before)
             self.head, self.size = _empty(self.id), 0
             self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -395,7 +401,7 @@ class Ledger:
             last = self.head.seq if segment.last is None else segment.last
             if last <= after:
                 continue
-            with segment.path.open("rb", buffering=_COPY_BLOCK) as file:
+            with reading(segment.path) as file:
                 for _ in range(segment.first, last + 1):
                     data = file.readline(LONGEST_LINE)
                     if after < segment.first or seq_of(data) > after:
@@ -422,8 +428,8 @@ class Ledger:
 
     def _open_newest(self) -> None:
         files = segments(self.path)
+        self._fd = self._files.open(str(files[-1].path), os.O_RDWR | os.O_APPEND, PRIVATE)
         self._number, self.file = len(files) - 1, files[-1].path
-        self._fd = self._files.open(str(self.file), os.O_RDWR | os.O_APPEND, PRIVATE)
 
     def _take_id(self, ledger_id: str | None) -> None:
         if ledger_id is None:

@@ -12,18 +12,23 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from artist_bio_gen.errors import LedgerError, LedgerFileError
-from artist_bio_gen.ledger.line import first_prev, follows, seq_of
+from artist_bio_gen.errors import LedgerError, LedgerFileError, UsageError
+from artist_bio_gen.ledger.line import first_prev, follows, is_whole, seq_of
 
 LONGEST_LINE = 256 * 1024 * 1024
 """Bytes; a longer one is damage: a row has up to 16 Mi characters, which may stand in the line
 twice, with up to six bytes each. Bounds what a check holds in memory when a crash left a long
 run of NUL bytes without a line feed."""
+
+_LOOKED_THROUGH = 4 * 1024 * 1024
+"""Bytes of a file in which a whole line is looked for, when its first one is none. Bounds what a
+large file that only bears such a name costs."""
 
 _MOST_LINES = 2**63 - 1
 """What the database can number; a head that tells of more is damaged."""
@@ -42,7 +47,10 @@ class Segment:
 def real(path: Path) -> Path:
     """Where a ledger behind a link lies. Its lock and its journals lie there too: otherwise a
     start by another name would not find the replies that were paid for."""
-    return path.resolve() if path.is_symlink() else path
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except RuntimeError as exc:
+        raise UsageError(f"{path}: is a link to itself; name a file") from exc
 
 
 def beside(ledger: Path, suffix: str) -> Path:
@@ -90,16 +98,30 @@ def _first_lines(ledger: Path) -> dict[int, int]:
     own_id = find_id(ledger)
     for number, path in candidates.items():
         try:
-            with path.open("rb") as file:
-                data = file.readline(LONGEST_LINE)
+            first = _first_seq(path, own_id)
         except OSError as exc:
             raise LedgerFileError(f"{path}: cannot be read: {exc.strerror}") from exc
-        try:
-            if orjson.loads(data)["ledger"] == own_id:
-                found[number] = seq_of(data)
-        except (ValueError, KeyError, TypeError):
-            pass
+        if first is not None:
+            found[number] = first
     return found
+
+
+def _first_seq(path: Path, ledger_id: str | None) -> int | None:
+    """The number of a file's first line; where that one is damaged, reckoned back from the first
+    that is whole, so that a check finds the damage. None for a file that is not of this ledger."""
+    size = 0
+    with path.open("rb") as file:
+        for before, data in enumerate(iter(partial(file.readline, LONGEST_LINE), b"")):
+            whole = data.endswith(b"\n") and is_whole(data[:-1])
+            try:
+                if orjson.loads(data)["ledger"] == ledger_id and (whole or not before):
+                    return max(1, seq_of(data) - before)
+            except (ValueError, KeyError, TypeError):
+                pass
+            size += len(data)
+            if whole or size > _LOOKED_THROUGH:
+                return None
+    return None
 
 
 def noted_seq(ledger: Path) -> int:

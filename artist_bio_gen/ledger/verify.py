@@ -30,7 +30,7 @@ __all__ = ["KINDS", "Check", "Difference", "Kind", "Lines", "Report", "RunSeen",
 
 EXAMPLES = 10
 _REPEATS_TOLD = 100_000  # keys; each is held in memory while its lines are looked for
-_ANCHOR = re.compile(r"(?:([0-9]+):)?([0-9a-f]{64})")
+_ANCHOR = re.compile(r"(?:([0-9]{1,18}):)?([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,8 @@ class Check:
         self._range_bytes = range_bytes
         self._clock = clock
         self._sleep = sleep
+        if not self.ledger.parent.is_dir():
+            raise UsageError(f"{ledger}: there is no ledger")
         # First the heads, then the files: these only grow.
         noted = [*_noted(self.ledger)]
         self._anchors = [*_expected(expect), *noted]
@@ -148,6 +150,10 @@ class Check:
             self.id, self._files = lay_out(self.ledger)
             if not (noted or len(self._files) > 1 or self.ledger.exists()):
                 raise UsageError(f"{ledger}: there is no ledger")
+            if not _tells_head(self.ledger):
+                self.notes.append(
+                    f"{self.ledger.name}.head cannot be read, and so tells of no line"
+                )
         self._first_prev = None if self.id is None else first_prev(self.id)
         self._chain = Chain(self.id, self._first_prev, self.found)
         self._repeats = Repeats()
@@ -342,6 +348,11 @@ def _noted(ledger: Path) -> Iterator[_Anchor]:
     seq, digest = head.get("seq"), head.get("hash")
     if isinstance(seq, int) and isinstance(digest, str) and seq > 0:
         yield _Anchor(beside(ledger, "head").name, seq, digest)
+
+
+def _tells_head(ledger: Path) -> bool:
+    """False when something stands in its place that does not tell a line's number."""
+    return type(noted_head(ledger).get("seq")) is int or not beside(ledger, "head").exists()
 
 
 @contextmanager

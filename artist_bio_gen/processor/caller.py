@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import tenacity
@@ -133,15 +133,15 @@ class Caller:
         tries.billable += 1
         request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
         self._journal.intent(artist, tries.calls, request_id)
-        self._telemetry.emit(
-            "calling",
-            run=self._run,
-            artist_id=artist.id,
-            attempt=tries.calls,
-            request_id=request_id,
-            worker=worker,
-        )
         try:
+            self._telemetry.emit(
+                "calling",
+                run=self._run,
+                artist_id=artist.id,
+                attempt=tries.calls,
+                request_id=request_id,
+                worker=worker,
+            )
             return self._without_secrets(self._generate(artist, request_id))
         except Unavailable:
             tries.billable -= 1
@@ -155,7 +155,7 @@ class Caller:
             if exc.answered:
                 self._journal.answered(artist, tries.calls)
             raise
-        except (ConfigError, LimitError):
+        except (ConfigError, LimitError):  # or the log takes no more, and no call was made
             self._journal.answered(artist, tries.calls)
             raise
 
@@ -168,7 +168,7 @@ class Caller:
                 kind="secret",
                 text=bio.text,
                 response_id=bio.response_id and self._redact(bio.response_id),
-                usage=asdict(bio.usage) if bio.usage else None,
+                usage=bio.usage.counts() if bio.usage else None,
             )
         ids = (bio.response_id, bio.request_id, bio.finish_reason)
         if not any(map(self._holds_secret, filter(None, ids))):

@@ -11,8 +11,7 @@ appends the lines.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from artist_bio_gen.database.store import (
@@ -26,7 +25,7 @@ from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, seal
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import Done, Failed, Head, Rejected
+from artist_bio_gen.values import Done, Failed, Head, Rejected, Usage
 
 DUPLICATE = "duplicate"
 """Kind of the failure of an artist who has this bio already, by another run."""
@@ -101,23 +100,30 @@ class Committer:
         except LedgerFileError as exc:
             self._trouble = self._trouble or exc
             failures, rejected = ([] if in_journal else failures), []
-        if failures:
-            self._store.record(failures, ledger=self._ledger.id, run=run)
-        for failed in failures:
-            self._tell(
-                "failed",
-                run=run,
-                artist_id=failed.artist.id,
-                artist_name=failed.artist.name,
-                kind=failed.kind,
-                reason=failed.reason,
-                attempts=failed.attempts,
-                transient=failed.transient,
-                usage=None if failed.usage is None else asdict(failed.usage),
-                recovered=dead_run is not None,
-            )
-        for row in rejected:
-            self._tell("rejected", run=run, row=row.row, reason=row.reason)
+        # One who has the bio by another run is no failure to be taken again.
+        noted = [failed for failed in failures if failed.kind != DUPLICATE]
+        if noted:
+            self._store.record(noted, ledger=self._ledger.id, run=run)
+        self._tell(
+            "failed",
+            [
+                {
+                    "run": run,
+                    "artist_id": failed.artist.id,
+                    "artist_name": failed.artist.name,
+                    "kind": failed.kind,
+                    "reason": failed.reason,
+                    "attempts": failed.attempts,
+                    "transient": failed.transient,
+                    "usage": _usage(failed.usage),
+                    "recovered": dead_run is not None,
+                }
+                for failed in failures
+            ],
+        )
+        self._tell(
+            "rejected", [{"run": run, "row": row.row, "reason": row.reason} for row in rejected]
+        )
         if self._trouble is not None:
             raise self._trouble
         return [*done, *failures, *rejected]
@@ -133,10 +139,10 @@ class Committer:
         except LedgerFileError as exc:
             self._file_error = self._trouble = exc
 
-    def _tell(self, event: str, /, **fields: object) -> None:
+    def _tell(self, event: str, each: Iterable[Mapping[str, object]]) -> None:
         """A log that cannot be written ends the run, but not what is being made final."""
         try:
-            self._telemetry.emit(event, **fields)
+            self._telemetry.emit_each(event, each)
         except LimitError as exc:
             error = LedgerFileError(str(exc))
             error.__cause__ = exc
@@ -177,37 +183,14 @@ class Committer:
                     f"{self._ledger.path}: the database's head moved again right after it was"
                     " reconciled; does something write to it without the ledger's lock?"
                 ) from exc
-        for draft, line in zip(drafts, lines, strict=True):
-            self._tell(
-                "committed",
-                run=draft.run,
-                artist_id=draft.artist.id,
-                artist_name=draft.artist.name,
-                worker=draft.worker,
-                duration_ms=round(draft.bio.latency_ms, 3),
-                attempts=draft.bio.attempts,
-                db_status="updated",
-                response_id=draft.bio.response_id,
-                transaction_id=transaction_id,
-                seq=line.seq,
-                hash=line.hash,
-                usage=None if draft.bio.usage is None else asdict(draft.bio.usage),
-            )
+        pairs = list(zip(drafts, lines, strict=True))
+        self._tell("committed", [_committed(*pair, transaction_id) for pair in pairs])
         if not self._append(lines):
             return []
-        for draft, line in zip(drafts, lines, strict=True):
-            self._tell(
-                "appended",
-                run=draft.run,
-                artist_id=draft.artist.id,
-                artist_name=draft.artist.name,
-                worker=draft.worker,
-                seq=line.seq,
-                hash=line.hash,
-            )
+        self._tell("appended", [_appended(*pair) for pair in pairs])
         return [
             Done(draft.artist, draft.bio, line.seq, line.hash, draft.worker)
-            for draft, line in zip(drafts, lines, strict=True)
+            for draft, line in pairs
         ]
 
     def _append(self, lines: Sequence[Line]) -> bool:
@@ -265,6 +248,38 @@ def _commit_row(draft: Draft, line: Line) -> CommitRow:
         input_sha256=draft.input_sha256,
         prompt_sha256=draft.bio.prompt_sha256,
     )
+
+
+def _committed(draft: Draft, line: Line, transaction_id: str | None) -> dict[str, object]:
+    return {
+        "run": draft.run,
+        "artist_id": draft.artist.id,
+        "artist_name": draft.artist.name,
+        "worker": draft.worker,
+        "duration_ms": round(draft.bio.latency_ms, 3),
+        "attempts": draft.bio.attempts,
+        "db_status": "updated",
+        "response_id": draft.bio.response_id,
+        "transaction_id": transaction_id,
+        "seq": line.seq,
+        "hash": line.hash,
+        "usage": _usage(draft.bio.usage),
+    }
+
+
+def _appended(draft: Draft, line: Line) -> dict[str, object]:
+    return {
+        "run": draft.run,
+        "artist_id": draft.artist.id,
+        "artist_name": draft.artist.name,
+        "worker": draft.worker,
+        "seq": line.seq,
+        "hash": line.hash,
+    }
+
+
+def _usage(usage: Usage | None) -> Mapping[str, int | None] | None:
+    return None if usage is None else usage.counts()
 
 
 def _refused(draft: Draft, exc: RowsRefusedError) -> Failed:

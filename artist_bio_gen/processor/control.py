@@ -32,9 +32,14 @@ class Control:
     def stopped(self) -> bool:
         return self._stopped.is_set()
 
+    @property
+    def stopped_for(self) -> float:
+        """Seconds since the run was stopped; 0 as long as it goes on."""
+        return self._clock() - self._stopped_at if self.stopped else 0.0
+
     def stopped_longer_than(self, seconds: float) -> bool:
         """For waits that are part of finishing what is under way."""
-        return self.stopped and self._clock() - self._stopped_at > seconds
+        return self.stopped_for > seconds
 
     def stop(self, reason: str, error: ArtistBioGenError | None = None) -> None:
         """Asks the run to end: no new artist is taken, calls in flight are finished."""

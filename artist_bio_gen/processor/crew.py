@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from artist_bio_gen.processor.control import Control
 
+NO_THREAD = (RuntimeError, MemoryError)
+"""What Python raises when the system gives no thread, or no memory for one."""
+
 
 class Crew:
     """So many threads at a time, each at a piece of work after another.
@@ -25,23 +28,24 @@ class Crew:
         self._left = 0
 
     def start(self) -> None:
-        """RuntimeError when the system gives no more threads; `wait` waits for those it gave."""
+        """One of NO_THREAD when the system gives no more; `wait` waits for those it gave."""
         for number in range(1, self._count + 1):
             with self._changed:
                 self._left += 1
             try:
                 self._start_one(number)
-            except RuntimeError:
+            except NO_THREAD:
                 self._end_one()
                 raise
 
     def wait(self, grace: float) -> bool:
-        """Until all have ended; once the run is stopped, for `grace` seconds more. False when
-        some have not ended by then."""
+        """Until all have ended; once the run is stopped, until `grace` seconds after that. False
+        when some have not ended by then."""
         self._control.when_stopped(self._wake)
         with self._changed:
             self._changed.wait_for(lambda: self._left == 0 or self._control.stopped)
-            return self._changed.wait_for(lambda: self._left == 0, grace)
+            left = max(0.0, grace - self._control.stopped_for)
+            return self._changed.wait_for(lambda: self._left == 0, left)
 
     def _wake(self) -> None:
         with self._changed:
@@ -69,6 +73,6 @@ class Crew:
     def _hand_on(self, number: int) -> bool:
         try:
             self._start_one(number)
-        except RuntimeError:  # the system gives no more threads for now: this one goes on
+        except NO_THREAD:  # for now: this one goes on
             return False
         return True

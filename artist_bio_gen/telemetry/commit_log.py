@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -129,11 +130,14 @@ class CommitLog:
         self._keep = keep
         self._secrets = tuple(each for each in secrets if len(each) >= SHORTEST)
         self._escaped = tuple(orjson.dumps(_representable(each))[1:-1] for each in self._secrets)
-        self._lock = threading.Lock()  # guards all that follows, and the order of the lines
+        self._lock = threading.Lock()  # guards all that follows; writes are made outside
         self._waiting: list[bytes] = []
         self._run: str | None = None
         self._looked = 0.0
+        self._size = 0
         self._torn = False
+        self._writers = 0
+        self._closed = False
         try:
             self._descriptor = self._open()
         except OSError as exc:
@@ -147,22 +151,31 @@ class CommitLog:
             ) from exc
 
     def __call__(self, event: Event) -> None:
+        self.take([event])
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Writes the lines of a group in one go."""
+        last = events[-1]
+        if last.name == "started":
+            self._run = last.fields.get("run")
+        lines = [self._line(event) for event in events]
         with self._lock:
-            if event.name == "started":
-                self._run = event.fields.get("run")
-            self._waiting.append(self._line(event))
-            if len(self._waiting) >= self._lines_at_once or event.name == "stopped":
-                self._hand_over(event.time)
+            if self._closed:
+                raise self._broken("it is closed")
+            self._waiting += lines
+            if len(self._waiting) < self._lines_at_once and last.name != "stopped":
+                return
+            block = self._take_waiting()
+        self._hand_over(block, last.time)
 
     def close(self) -> None:
         """Hands over what waits, and closes. Closing twice does nothing more."""
         with self._lock:
-            if self._descriptor >= 0:
-                try:
-                    self._hand_over(self._looked)
-                finally:
-                    os.close(self._descriptor)
-                    self._descriptor = -1
+            if self._closed:
+                return
+            self._closed = True
+            block = self._take_waiting()
+        self._hand_over(block, self._looked)
 
     def __enter__(self) -> Self:
         return self
@@ -185,13 +198,17 @@ class CommitLog:
         for key in EVENTS.get(event.name, ()):
             if key in fields:
                 told[key] = fields[key]
-        told.update((key, value) for key, value in fields.items() if key not in told)
+        for key, value in fields.items():
+            if key not in told:
+                told[key] = value
         try:
             line = orjson.dumps(told, default=str)
         except TypeError:  # lone surrogates, integers beyond 64 bits: rare, so mended only here
             line = orjson.dumps(_representable(told), default=str)
-        if any(secret in line for secret in self._escaped):
-            line = orjson.dumps(self._without_secrets(_representable(told)), default=str)
+        for secret in self._escaped:
+            if secret in line:
+                line = orjson.dumps(self._without_secrets(_representable(told)), default=str)
+                break
         return line + b"\n"
 
     def _without_secrets(self, value: Any) -> Any:
@@ -205,31 +222,48 @@ class CommitLog:
             return [self._without_secrets(each) for each in value]
         return value
 
-    def _hand_over(self, now: float) -> None:
-        """Writes what waits as one block, which O_APPEND keeps in one piece among processes."""
-        if not self._waiting:
-            return
+    def _take_waiting(self) -> bytes:
+        """What waits; whoever takes it hands it over. Under the lock."""
+        self._writers += 1
+        block = b"".join(self._waiting)
+        self._waiting.clear()
+        return block
+
+    def _hand_over(self, block: bytes, now: float) -> None:
+        """Writes a block, which O_APPEND keeps in one piece among threads and processes."""
         try:
-            self._stay_with_path(now)
-            block = memoryview(b"".join(self._waiting))
-            if self._torn:
-                self._end_line(self._descriptor)
-                self._torn = False
-            size = os.lseek(self._descriptor, 0, os.SEEK_END)
-            if size and size + len(block) > self._max_bytes:
-                self._rotate()
-            while block:
-                block = block[os.write(self._descriptor, block) :]
-            if self._sync:
+            if block:
+                with self._lock:
+                    self._make_ready(len(block), now)
+            rest = memoryview(block)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            if block and self._sync:
                 os.fsync(self._descriptor)
         except OSError as exc:
             self._torn = True
-            raise LimitError(
-                f"{self._path}: cannot write the commit log ({exc.strerror}); make room or "
-                "choose another --log-file, then --resume"
-            ) from exc
+            raise self._broken(exc.strerror) from exc
         finally:
-            self._waiting.clear()
+            with self._lock:
+                self._writers -= 1
+                if self._closed and not self._writers:  # a call may outlast the run
+                    os.close(self._descriptor)
+
+    def _make_ready(self, size: int, now: float) -> None:
+        """The file, for a block of that size. Under the lock."""
+        self._stay_with_path(now)
+        if self._torn:
+            self._end_line(self._descriptor)
+            self._torn = False
+        if self._size and self._size + size > self._max_bytes:
+            self._rotate()
+        self._size += size
+
+    def _broken(self, why: str | None) -> LimitError:
+        return LimitError(
+            f"{self._path}: cannot write the commit log ({why}); make room or choose another"
+            " --log-file, then --resume"
+        )
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -244,15 +278,21 @@ class CommitLog:
         return descriptor
 
     def _reopen(self) -> None:
+        # Under the same number, for threads that are about to write to it.
         fresh = self._open()
-        os.close(self._descriptor)
-        self._descriptor = fresh
+        try:
+            os.dup2(fresh, self._descriptor, inheritable=False)
+        finally:
+            os.close(fresh)
+        self._size = os.fstat(self._descriptor).st_size
 
     def _stay_with_path(self, now: float) -> None:
         """Another process may have rotated the file, or someone taken it away."""
         if abs(now - self._looked) >= _LOOK_AGAIN_S:
             self._looked = now
-            if not self._is_at_path():
+            if self._is_at_path():
+                self._size = os.fstat(self._descriptor).st_size
+            else:
                 self._reopen()
 
     def _is_at_path(self) -> bool:
@@ -282,8 +322,13 @@ class CommitLog:
 
 def rfc3339(unix_seconds: float) -> str:
     """In UTC with microseconds: 2026-11-22T06:13:06.123456Z."""
-    there = datetime.fromtimestamp(unix_seconds, UTC).replace(tzinfo=None)
-    return f"{there.isoformat(timespec='microseconds')}Z"
+    second, microsecond = divmod(round(unix_seconds * 1_000_000), 1_000_000)
+    return f"{_whole_second(second)}.{microsecond:06}Z"
+
+
+@functools.lru_cache(maxsize=8)
+def _whole_second(unix_seconds: int) -> str:
+    return datetime.fromtimestamp(unix_seconds, UTC).replace(tzinfo=None).isoformat()
 
 
 def _representable(value: Any) -> Any:

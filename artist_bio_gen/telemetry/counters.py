@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -92,10 +92,15 @@ class Counters:
         }
 
     def __call__(self, event: Event) -> None:
-        count = self._count.get(event.name)
+        self.take([event])
+
+    def take(self, events: Sequence[Event]) -> None:
+        """Counts a group of one kind."""
+        count = self._count.get(events[0].name)
         if count is not None:
             with self._lock:
-                count(event.fields)
+                for event in events:
+                    count(event.fields)
 
     def snapshot(self, total: int | None = None) -> Snapshot:
         """`total` stands in as long as no source has told how many rows it may have."""

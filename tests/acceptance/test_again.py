@@ -117,6 +117,26 @@ def test_an_unfinished_wave_over_the_standard_input_is_gone_on_with_only_when_as
     assert journals(one) == []
 
 
+def test_a_wave_is_not_over_when_a_resume_reads_just_some_of_its_rows(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api, "a", 8)
+        finish(job)
+        api.script(schedule="ok*2, hang*100")
+        with Running(job, "--again") as wave:
+            wave.wait_until(lambda: lines_in(job) == 10)
+            wave.kill()
+        api.script(schedule="")
+        assert "1 done, 0 failed" in finish(job, "--max-rows", "3")
+        assert "5 done, 0 failed" in finish(job)
+        assert generations(job) == {f"a{number}": 2 for number in range(8)}
+        # One over just these rows is over with them.
+        assert "3 done, 0 failed" in finish(job, "--again", "--max-rows", "3")
+        assert "8 done before" in finish(job)
+    assert read_books(job, generations=True).agree
+
+
 def test_a_wave_is_not_over_before_its_transient_failures_were_taken_again(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ a run that is at work already, of another database or table, and of odd names.""
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import time
@@ -37,6 +38,10 @@ NOTHING_COMES_S = 1.0
 """In so long, a start that did not wait would have made its calls."""
 
 
+ROOM = 2_000_000_000
+"""Bytes of addresses: enough for the program, and for the stacks of some hundred threads."""
+
+
 def an_input(path: Path, prefix: str, rows: int) -> Path:
     write_rows(path, [(f"{prefix}{number}", f"Artist {number}") for number in range(rows)])
     return path
@@ -48,6 +53,28 @@ def a_job(tmp_path: Path, database_url: str, api: FakeApi, rows: int = 1) -> Job
     code, said = job.finish()
     assert code == 0, said
     return job
+
+
+# ---- too little of something ------------------------------------------------------------------
+
+
+def test_more_workers_than_the_system_gives_threads_for(database_url: str, tmp_path: Path) -> None:
+    """What is called when a run is stopped wants threads too, and gets none either."""
+    source = an_input(tmp_path / "artists.csv", "a", 20)
+    with FakeApi(keep=0) as api:
+        job = Job(tmp_path, database_url, api.base_url, source)
+        process = job.start(
+            *("--workers", "2000"),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM)),
+        )
+        out, err = process.communicate()
+        assert process.returncode == 6, err
+        assert "no threads for 2000 workers" in err
+        assert "--resume" in out
+        assert api.counts().calls == 0
+        code, said = job.finish()
+        assert code == 0, said
+    assert len(read_books(job).ledger) == 20
 
 
 # ---- after a run that died --------------------------------------------------------------------

@@ -4,6 +4,7 @@ moments are in tests/faults/test_clean_stop.py."""
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shlex
 import signal
@@ -88,6 +89,25 @@ def test_a_call_that_outlasts_the_grace_is_named_at_the_next_start(
         assert f"without a reply in an earlier run, may be paid for twice: artist {hung} " in said
         assert api.counts().seen_by_artist[hung] == 2
     assert [event["artist_id"] for event in events(job.log, "in_flight")] == [hung]
+    assert len(read_books(job).ledger) == 20
+
+
+def test_a_stop_while_another_process_holds_the_ledger_tells_what_was_done(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(schedule="ok*5, hang", keep=0) as api:
+        job = a_job(tmp_path, database_url, api, 20, "--workers", "4")
+        with Running(job, "--grace", "1") as run:
+            run.wait_until(lambda: len(whole_lines(job.ledger)) == 19)
+            with Path(f"{job.ledger}.lock").open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                run.signal(signal.SIGTERM)
+                assert run.ended(1 + AT_ONCE_S) == 130
+            assert "no call was made" not in run.said
+            assert "19 done, 0 failed" in run.said
+            words = printed_command(run.said)
+        code, said = job.tell(*words)
+        assert code == 0, said
     assert len(read_books(job).ledger) == 20
 
 

@@ -500,6 +500,17 @@ def test_the_list_takes_the_place_of_neither_file(office: Office) -> None:
     assert (office.old.read_bytes(), office.ledger.read_bytes()) == before
 
 
+@pytest.mark.parametrize("name", ["{}.head", "{}.journal.x.000001", "out.0001.jsonl"])
+def test_the_list_is_no_file_of_the_ledger(office: Office, name: str) -> None:
+    office.write(*numbered(1), *numbered(2, error="x"))
+    own = office.ledger.with_name(name.format(office.ledger.name))
+    office.adopt()
+    before = own.read_bytes() if own.exists() else None
+    with pytest.raises(UsageError, match="belongs to the ledger"):
+        office.adopt(list_path=own)
+    assert (own.read_bytes() if own.exists() else None) == before
+
+
 def test_a_file_that_cannot_be_read_is_told(office: Office, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"old.jsonl: cannot be read: No such file"):
         office.adopt()

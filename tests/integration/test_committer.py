@@ -268,6 +268,8 @@ def test_a_bio_that_is_there_already_is_a_duplicate(
     ]
     assert [each.kind for each in again if isinstance(each, Failed)] == ["duplicate"]
     assert check_books(path, admin) == ["1", "2"]
+    # It has its bio: --retry-failed must not buy another one.
+    assert admin.execute("select artist_id from artist_bio_gen.failures").fetchall() == []
 
 
 def test_a_row_that_went_after_it_was_looked_up(

@@ -253,6 +253,36 @@ def test_a_row_that_stands_twice_is_put_right_twice(kept: Kept, admin: psycopg.C
     assert len(bios) == 1
 
 
+def test_of_rows_with_the_same_id_each_text_that_gives_way_is_kept(
+    kept: Kept, admin: psycopg.Connection
+) -> None:
+    admin.execute("alter table artists drop constraint artists_pkey")
+    admin.execute("update artists set bio = 'One.' where id = '7'")
+    admin.execute("insert into artists values ('7', 'Artist 7', 'Other.')")
+    assert kept.restore(replace=True).all_well
+    assert ("7", "One.\n\nOther.") in replaced(admin)
+
+
+def test_lines_put_aside_are_kept_beside_the_texts_they_had_replaced(
+    kept: Kept, admin: psycopg.Connection
+) -> None:
+    last = len(kept.lines)
+    admin.execute(
+        "insert into artist_bio_gen.commits (ledger, seq, run, artist_id, generation, input_sha256,"
+        " prompt_sha256, hash, line)"
+        " select ledger, seq + 2, run, artist_id, 9, input_sha256, prompt_sha256, hash, line"
+        " from artist_bio_gen.commits where seq = %s",
+        [last],
+    )
+    admin.execute(
+        "insert into artist_bio_gen.replaced_bios (ledger, seq, artist_id, bio)"
+        " select ledger, seq, artist_id, 'Of old.' from artist_bio_gen.commits where seq = %s",
+        [last + 2],
+    )
+    assert kept.restore().all_well
+    assert {"Of old.", kept.lines[-1].decode()} <= {bio for _, bio in replaced(admin)}
+
+
 # ---- what does not fit ------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import LiteralString
@@ -225,6 +226,28 @@ def test_a_trigger_that_keeps_rows_out_is_told(admin: psycopg.Connection, open_s
         store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
 
 
+def test_a_row_whose_trigger_keeps_the_bio_out_is_not_inserted_once_more(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    """Without a unique constraint nothing else would keep the artist from standing there twice."""
+    admin.execute("create table plain (id text, name text, bio text)")
+    admin.execute("insert into plain values ('1', 'one', 'Not to be changed.')")
+    admin.execute(
+        "create function keep_out() returns trigger language plpgsql as $$ begin"
+        " return null; end $$;"
+        " create trigger keep_out before update on plain"
+        " for each row execute function keep_out()"
+    )
+    store = open_store(table="plain")
+    store.create_head(EMPTY, "/out.jsonl")
+    with pytest.raises(RowsRefusedError, match="plain: a trigger, a rule or a row policy"):
+        store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+    assert bios(admin, "plain") == {"1": "Not to be changed."}
+    assert lines(admin) == []
+    store.commit(commit_rows(drafts(2), EMPTY), old=EMPTY)
+    assert bios(admin, "plain")["2"] == "Bio of artist 2."
+
+
 @pytest.mark.parametrize(
     ("sql_type", "ids"),
     [
@@ -424,6 +447,18 @@ def test_bios_that_stood_there_before_are_kept(store: BioStore, admin: psycopg.C
     store.commit(commit_rows(anew, head_after(rows)), old=head_after(rows))
     assert admin.execute(kept).fetchall()[1:] == [(LEDGER, 6, "1", "Bio of artist 1.")]
     assert bios(admin)["1"] == "Written anew."
+
+
+def test_of_rows_with_the_same_id_each_bio_is_kept(
+    admin: psycopg.Connection, open_store: Open
+) -> None:
+    admin.execute("create table plain (id text, name text, bio text)")
+    admin.execute("insert into plain values ('1', 'a', 'One.'), ('1', 'a', 'Other.')")
+    store = open_store(table="plain")
+    store.create_head(EMPTY, "/out.jsonl")
+    store.commit(commit_rows(drafts(1), EMPTY), old=EMPTY)
+    kept = admin.execute("select bio from artist_bio_gen.replaced_bios").fetchall()
+    assert kept == [("One.\n\nOther.",)]
 
 
 # ---- rows that are refused --------------------------------------------------------------------
@@ -740,6 +775,23 @@ def wait_for_a_lock(conn: psycopg.Connection) -> None:
         if conn.execute(waiting).fetchall() == [(True,)]:
             return
     pytest.fail("nobody waits for a lock")
+
+
+def test_a_row_that_is_deleted_at_the_same_moment_is_inserted_by_the_next_attempt(
+    url: str, admin: psycopg.Connection, store: BioStore
+) -> None:
+    admin.execute("insert into artists values ('1', 'Artist 1', null)")
+    rows = commit_rows(drafts(1), EMPTY)
+    with psycopg.connect(url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("delete from artists")
+        committing = pool.submit(store.commit, rows, old=EMPTY)
+        wait_for_a_lock(admin)
+        other.commit()
+        with pytest.raises(RowsRefusedError) as refused:
+            committing.result()
+    assert refused.value.may_pass
+    store.commit(rows, old=EMPTY)
+    assert bios(admin) == {"1": "Bio of artist 1."}
 
 
 @pytest.mark.parametrize("cut", ["before", "after", "during", "late"])

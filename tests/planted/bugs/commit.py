@@ -35,16 +35,12 @@ BUGS = (
             Change(
                 "processor/committer.py",
                 """\
-                hash=line.hash,
-            )
-        return [
+        self._tell("appended", [_appended(*pair) for pair in pairs])
 """,
                 """\
-                hash=line.hash,
-            )
+        self._tell("appended", [_appended(*pair) for pair in pairs])
         if not self._append(lines):
             return []
-        return [
 """,
             ),
         ),

@@ -32,9 +32,9 @@ BUGS = (
         (
             Change(
                 "processor/pool.py",
-                "            group, more = _take(self._arrived, LARGEST_GROUP)\n",
+                "            group, more = _take(self._arrived, LARGEST_GROUP, self._linger)\n",
                 """\
-            group, more = _take(self._arrived, LARGEST_GROUP)
+            group, more = _take(self._arrived, LARGEST_GROUP, self._linger)
             for item in group:
                 self._synced.put(item)
 """,
