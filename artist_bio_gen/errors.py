@@ -71,6 +71,14 @@ class LimitError(ArtistBioGenError):
     exit_code = EXIT_LIMIT
 
 
+def out_of_memory() -> LimitError:
+    """What a MemoryError means to a person, wherever it comes up."""
+    return LimitError(
+        "the system gives no more memory; what was paid for is not lost by that. Give more, or"
+        " fewer --workers, then --resume"
+    )
+
+
 class DefectError(ArtistBioGenError):
     """An error nobody foresaw, caught at the edge of a thread; it ends the run."""
 

@@ -207,6 +207,8 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
         try:
             with budget():
                 rendered = template.render(artist=artist, notes=_notes(artist), **known).strip()
+        except MemoryError:
+            raise  # not this artist's fault; what takes too much is forbidden before
         except Exception as exc:  # a template is a program and may raise anything
             raise Unusable(
                 f"prompt {where}{_line(exc, where)}: {str(exc) or type(exc).__name__}"
@@ -232,7 +234,7 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
     except Unusable as exc:
         # A real artist may have what the sample lacks; what the sandbox forbids never works,
         # nor what takes too much without any data.
-        if isinstance(exc.__cause__, SecurityError | RecursionError | MemoryError):
+        if isinstance(exc.__cause__, SecurityError | RecursionError):
             raise ConfigError(f"{exc}; mend the template") from exc
     return instructions, render_input
 

@@ -29,6 +29,9 @@ to it as well."""
 MAX_CHARACTERS = 10_000_000
 """Characters that all expressions of one rendering may make: more than any model reads."""
 
+_SHORT = 1_000
+"""A text that is there already, and so short, need not be asked for before it is joined."""
+
 _MAX_BITS = 10_000
 """Of an integer: Python writes none that is longer as text."""
 
@@ -175,7 +178,8 @@ def _part(value: Any) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    _budget.get().afford(_size(value))
+    if not isinstance(value, str) or len(value) > _SHORT:
+        _budget.get().afford(_size(value))
     return value
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from artist_bio_gen.errors import LimitError, StoppedError
+from artist_bio_gen.errors import LedgerError, LimitError, StoppedError
 from artist_bio_gen.processor.control import Control
 
 
@@ -26,6 +26,15 @@ def test_the_first_reason_stands() -> None:
     control.stop("signal")
     control.stop("error", LimitError("another"))
     assert (control.reason, control.error) == ("error", error)
+
+
+def test_what_the_ledger_says_after_a_stop_is_told_too() -> None:
+    control, error = Control(), LedgerError("the file was changed")
+    control.stop("signal")
+    control.stop("error", LimitError("quota"))
+    control.stop("error", error)
+    control.stop("error", LedgerError("and again"))
+    assert (control.reason, control.error) == ("signal", error)
 
 
 def test_callbacks_are_called_once_by_whoever_stops() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from artist_bio_gen.ledger.line import Draft
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.committer import DUPLICATE
 from artist_bio_gen.processor.control import Control
+from artist_bio_gen.processor.core import Core
 from artist_bio_gen.processor.pool import LARGEST_GROUP, Processor
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped
@@ -85,6 +88,7 @@ class Bench:
         journal: type[Journal] = Journal,
         require_room: Callable[[], None] = lambda: None,
         linger: Callable[[float], None] = lambda seconds: None,
+        core: Core | None = None,
     ) -> None:
         self.ledger = folder / "out.jsonl"
         self.files = FaultyFiles()
@@ -116,6 +120,7 @@ class Bench:
             telemetry=telemetry,
             max_consecutive_failures=max_consecutive_failures,
             linger=linger,
+            core=core,
         )
         self.all_back: bool | None = None
         self.raised: BaseException | None = None
@@ -308,6 +313,24 @@ def test_what_arrives_within_the_linger_is_one_group(bench: Make) -> None:
     assert first[:2] == ["1", "2"]
     assert len(made.ending.items) == 3
     assert max(lingered) < 0.001, "a row alone waits for nobody"
+
+
+def test_the_core_is_looked_after_and_given_back(bench: Make) -> None:
+    bound: list[Collection[int]] = []
+    idle = dict.fromkeys(os.sched_getaffinity(0), 0.0)
+    clock, used = itertools.count(0.0, 2.0), itertools.count(0.0, 2.0)  # all of one core
+
+    def looked() -> dict[int, float]:
+        for core in idle:
+            idle[core] += 1.0
+        return dict(idle)
+
+    core = Core(idle=looked, used=lambda: next(used), clock=lambda: next(clock), bind=bound.append)
+    made = bench(write, core=core)
+    made.run(artists(100))
+    assert len(made.ending.items) == 100
+    if len(idle) > 1:
+        assert [len(each) for each in bound] == [1, len(idle)]
 
 
 def test_no_linger_is_long(bench: Make) -> None:
@@ -509,6 +532,24 @@ def test_an_error_of_a_call_ends_the_run(bench: Make, error: ArtistBioGenError) 
     bought = {entry.artist.id for entry in made.left() if isinstance(entry, Reply)}
     assert bought <= set(made.ending.ids())
     assert len(made.ending.items) < 1_000
+
+
+@pytest.mark.parametrize("where", ["a call", "the source"])
+def test_without_memory_the_run_ends_as_at_a_limit(bench: Make, where: str) -> None:
+    def generate(artist: Artist, request_id: str) -> Bio:
+        if where == "a call" and artist.id == "5":
+            raise MemoryError
+        return write(artist, request_id)
+
+    def rows() -> Iterator[Artist]:
+        yield from artists(100)
+        raise MemoryError
+
+    made = bench(generate, workers=2)
+    made.run(rows())
+    assert isinstance(made.control.error, LimitError)
+    assert "no more memory" in str(made.control.error)
+    assert made.raised is None
 
 
 def test_an_error_nobody_foresaw_in_a_call_ends_the_run(bench: Make) -> None:

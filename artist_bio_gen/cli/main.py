@@ -26,6 +26,7 @@ from artist_bio_gen.errors import (
     EXIT_LIMIT,
     EXIT_USAGE,
     ArtistBioGenError,
+    out_of_memory,
 )
 from artist_bio_gen.masking import redact
 
@@ -96,6 +97,8 @@ class Program(click.Group):
             raise Failure(_told(str(exc), ctx), exc.exit_code) from exc
         except KeyboardInterrupt as exc:
             raise Failure("interrupted", EXIT_INTERRUPTED) from exc
+        except MemoryError as exc:
+            raise Failure(str(out_of_memory()), EXIT_LIMIT) from exc
         except Exception as exc:
             if isinstance(exc, OSError) and (exc.errno == errno.EPIPE or in_printing(exc)):
                 raise  # the standard output takes no more: no defect of ours

@@ -166,7 +166,8 @@ def make_generate(
                 # (a firewall) does not like this artist's text. It must not stop every run.
                 raise Unusable(str(exc), kind="blocked", transient=True) from exc
             raise
-        served.set()
+        if not served.is_set():
+            served.set()
         return Bio(
             text=answer.text,
             request={

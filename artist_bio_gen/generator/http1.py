@@ -19,7 +19,7 @@ MAX_BODY = 16 * 1024 * 1024
 """Far more than a bio: a longer body (unpacked) is a fault of the server, not an answer."""
 
 MAX_INTERIM = 8
-_READ = 64 * 1024
+_READ = 8 * 1024  # holds most replies; room for more is taken from the system each time
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?\Z", re.ASCII | re.DOTALL)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")

@@ -96,7 +96,8 @@ class Caller:
             if not tries.unanswered:
                 self._journal.settle([artist.id])
             raise
-        bio = replace(bio, attempts=tries.billable)
+        if bio.attempts != tries.billable:
+            bio = replace(bio, attempts=tries.billable)
         self._keep(lambda: self._journal.reply(artist, bio))
         return bio
 

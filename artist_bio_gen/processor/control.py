@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from artist_bio_gen.errors import ArtistBioGenError, StoppedError
+from artist_bio_gen.errors import ArtistBioGenError, LedgerError, StoppedError
 
 
 class Control:
-    """Whether the run goes on. The first reason to stop stands; later ones change nothing.
+    """Whether the run goes on. The first reason to stop stands.
 
     Do not call from a signal handler (it may interrupt a thread that holds one of these locks);
     let a thread call it.
@@ -42,9 +42,12 @@ class Control:
         return self.stopped_for > seconds
 
     def stop(self, reason: str, error: ArtistBioGenError | None = None) -> None:
-        """Asks the run to end: no new artist is taken, calls in flight are finished."""
+        """Asks the run to end: no new artist is taken, calls in flight are finished. What the
+        ledger or its disk then say is told as well, where the first reason was no error."""
         with self._lock:
             if self.reason is not None:
+                if self.error is None and isinstance(error, LedgerError):
+                    self.error = error
                 return
             self.reason, self.error = reason, error
             self._stopped_at = self._clock()
@@ -82,6 +85,7 @@ class Control:
 
     def wait_until_flowing(self) -> None:
         """Returns when calls may be made. StoppedError when the run is to end."""
-        self._flowing.wait()
+        if not self._flowing.is_set():  # waiting takes a lock that all workers share
+            self._flowing.wait()
         if self.stopped:
             raise StoppedError

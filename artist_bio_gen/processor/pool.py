@@ -28,12 +28,14 @@ from artist_bio_gen.errors import (
     LedgerFileError,
     LimitError,
     StoppedError,
+    out_of_memory,
 )
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.processor.caller import Caller
 from artist_bio_gen.processor.committer import DUPLICATE, Committer
 from artist_bio_gen.processor.control import Control
+from artist_bio_gen.processor.core import Core
 from artist_bio_gen.processor.crew import NO_THREAD, Crew
 from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.telemetry import Telemetry
@@ -74,11 +76,12 @@ class Processor:
         max_consecutive_failures: int = 0,
         on_done: Callable[[Done], None] = lambda done: None,
         linger: Callable[[float], None] = time.sleep,
+        core: Core | None = None,
     ) -> None:
         """`max_consecutive_failures`: so many calls in a row without a bio stop the run (a dead
         server or a wrong prompt must not turn a catalogue into failures); 0 means never.
         `on_done` is called in the committer's thread for each bio that is on disk. `linger` waits
-        so many seconds."""
+        so many seconds. `core` is looked after by the committer's thread."""
         self._caller = caller
         self._journal = journal
         self._committer = committer
@@ -91,10 +94,13 @@ class Processor:
         self._max_consecutive_failures = max_consecutive_failures
         self._on_done = on_done
         self._linger = partial(linger, min(_LONGEST_LINGER_S, workers * _LINGER_A_WORKER_S))
+        self._core = core or Core()
         self._consecutive_failures = 0  # the committer's thread alone uses it
         # Twice the workers: while one half of the window is being called, the other half is
         # being committed or waits to be called, and neither side runs dry.
-        self._window = threading.Semaphore(2 * workers + LARGEST_GROUP)
+        self._window = 2 * workers + LARGEST_GROUP
+        # Places that have become free in it, many at a time; the feeder counts them.
+        self._freed: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._skipped = SkipTally(run, telemetry)
         self._todo: queue.SimpleQueue[Artist | None] = queue.SimpleQueue()
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
@@ -104,7 +110,7 @@ class Processor:
         """Takes rows until they end or the run is stopped, and returns when everything taken is
         final. After a stop, calls in flight are waited for `grace` seconds; False when some were
         left (the journal names them to the next start)."""
-        self._control.when_stopped(self._window.release)  # wakes a feeder that waits
+        self._control.when_stopped(partial(self._freed.put, 1))  # wakes a feeder that waits
         crew = Crew(self._workers, self._work, self._control)
         syncer = threading.Thread(target=self._sync, name="syncer", daemon=True)
         committer = threading.Thread(target=self._commit, name="committer", daemon=True)
@@ -115,6 +121,8 @@ class Processor:
             pass  # while waiting for a database that is away
         except ArtistBioGenError as exc:
             self._control.stop("error", exc)
+        except MemoryError:
+            self._control.stop("error", out_of_memory())
         except BaseException:
             self._control.stop("error")
             raise
@@ -128,6 +136,7 @@ class Processor:
             for thread in (syncer, committer):
                 if thread.ident is not None:
                     thread.join()
+            self._core.release()
         return all_back
 
     def _start(self, committer: threading.Thread, syncer: threading.Thread, crew: Crew) -> None:
@@ -143,6 +152,7 @@ class Processor:
             ) from exc
 
     def _feed(self, rows: Iterable[Artist | Failed | Rejected | Skipped]) -> None:
+        free = self._window
         try:
             for row in rows:
                 if self._control.stopped:
@@ -150,7 +160,9 @@ class Processor:
                 if isinstance(row, Skipped):
                     self._skipped.add(row)
                     continue
-                self._window.acquire()
+                while not free:
+                    free += self._freed.get()
+                free -= 1
                 if isinstance(row, Artist):
                     self._todo.put(row)
                 else:
@@ -221,7 +233,8 @@ class Processor:
                     given_up = True
                     self._control.stop("error", _unforeseen(exc))
             if group:
-                self._window.release(len(group))
+                self._freed.put(len(group))
+            self._core.look()
 
     def _settle(self, group: list[_Arrived], outcomes: list[Done | Failed | Rejected]) -> None:
         ids = [item.artist.id for item in outcomes if not isinstance(item, Rejected)]
@@ -286,7 +299,9 @@ def _take(
     return group, False
 
 
-def _unforeseen(exc: Exception) -> DefectError:
+def _unforeseen(exc: Exception) -> ArtistBioGenError:
+    if isinstance(exc, MemoryError):
+        return out_of_memory()
     where = traceback.extract_tb(exc.__traceback__)[-1]
     error = DefectError(
         f"an error nobody foresaw: {type(exc).__name__}: {exc}"

@@ -39,6 +39,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "put_back",
         "quarantine",
         "begun",
+        "noted",
         "committed",
         "failed",
         "in_flight",
@@ -320,6 +321,7 @@ class CommitLog:
         return self._path.with_name(f"{self._path.name}.{number}")
 
 
+@functools.lru_cache(maxsize=8)  # the events of a group have the same time
 def rfc3339(unix_seconds: float) -> str:
     """In UTC with microseconds: 2026-11-22T06:13:06.123456Z."""
     second, microsecond = divmod(round(unix_seconds * 1_000_000), 1_000_000)
