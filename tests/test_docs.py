@@ -70,6 +70,9 @@ OF_OTHER_COMMANDS = {
         "--replace",
         "--to",
     ),
+    # of the benchmarks
+    *("--dir", "--finished", "--into", "--judge", "--memory-rows", "--rounds", "--rows"),
+    *("--seconds", "--table-rows"),
 }
 """Flags that a page may name and that are no settings."""
 

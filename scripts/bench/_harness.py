@@ -25,11 +25,17 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+MODEL = "bench-model"
 LOOK_EVERY_S = 0.05
 SAMPLE_EVERY = 4  # looks; finding a process's children costs much more than a file's size
 MIB = 1024 * 1024
 _COUNTRIES = ("Benin", "Chile", "Finland", "Georgia", "Japan", "Mali", "Portugal", "Uruguay")
 _GENRES = ("choral music", "folk song", "free jazz", "highlife", "string quartet", "techno")
+_SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835  # odd, so no two numbers get the same id
+
+
+class Wrong(Exception):
+    """A run that did not do its work, so its figures mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +59,22 @@ class Workbench:
                 connection.execute(f'drop database "{name}" with (force)')
                 connection.execute("checkpoint")  # so that its writes do not fall into the next run
 
-    def artists(self, rows: int) -> Path:
-        """A CSV file, the same for the same number of rows."""
-        path = self.folder / f"artists-{rows}.csv"
+    def artists(self, rows: int, first: int = 0) -> Path:
+        """A CSV file, the same for the same number of rows. No two artists have one id if
+        `first` is the number of those before them."""
+        path = self.folder / f"artists-{first}-{rows}.csv"
         if not path.exists():
             with path.open("w", newline="", encoding="utf-8") as file:
                 lines = csv.writer(file)
                 lines.writerow(["id", "name", "born", "country", "genre", "active"])
-                lines.writerows(_artist(number) for number in range(rows))
+                lines.writerows(_artist(number) for number in range(first, first + rows))
         return path
 
 
 def _artist(number: int) -> tuple[Any, ...]:
     return (
-        uuid.UUID(int=number),
+        # Spread over all ids as those of a catalogue are: an index is hit everywhere.
+        uuid.UUID(int=(number + 1) * _SPREAD % 2**128),
         f"Artist Number {number}",
         1900 + number % 100,
         _COUNTRIES[number % len(_COUNTRIES)],
@@ -105,6 +113,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """One command from its start to its end, with nothing that watches it meanwhile."""
+
+    exit_code: int
+    printed: str
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """A value that only grows, sampled: pairs of seconds since the start and value. Between
     two samples it counts as growing evenly."""
@@ -129,6 +147,45 @@ def _between(points: Sequence[tuple[float, float]], x: float) -> float:
     return before[1]
 
 
+def environment() -> dict[str, str]:
+    """This one without settings that would change what is measured."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ARTIST_BIO_GEN_", "OPENAI_", "DATABASE_URL", "PG"))
+    }
+    return {**kept, "OPENAI_API_KEY": "sk-bench"}
+
+
+def timed(command: Sequence[str], *, environment: dict[str, str], folder: Path) -> Timed:
+    """Runs a command to its end."""
+    log = folder / "printed.txt"
+    with log.open("wb") as printed:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:  # interrupted: nothing that was started stays
+            process.kill()
+            process.wait()
+            raise
+        wall_s = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return Timed(
+        exit_code=process.returncode,
+        printed=log.read_text(encoding="utf-8", errors="replace")[-4000:],
+        wall_s=wall_s,
+        cpu_s=used.ru_utime + used.ru_stime,
+    )
+
+
 def measure(
     command: Sequence[str], *, environment: dict[str, str], folder: Path, output_file: Path
 ) -> Measured:
@@ -145,7 +202,7 @@ def measure(
             stdout=printed,
             stderr=subprocess.STDOUT,
         )
-        sampler = _Sampler(process.pid, started, output_file)
+        sampler = Sampler(process.pid, started, output_file)
         sampler.start()
         try:
             _, status, used = os.wait4(process.pid, 0)
@@ -171,7 +228,7 @@ def measure(
     )
 
 
-class _Sampler(threading.Thread):
+class Sampler(threading.Thread):
     """Looks at a process, its children and its output. The kernel's own high-water marks do
     not depend on the moment; those of rusage would count this process too, from before exec."""
 

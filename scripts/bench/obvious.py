@@ -19,12 +19,8 @@ from pathlib import Path
 
 import openai
 import psycopg
+from _request import body
 
-INSTRUCTIONS = """\
-You write short biographies of artists for a catalogue: plain prose in English, in the third
-person, in one paragraph, without a headline, a list or any markup. Restate every fact in plain
-full sentences and add nothing: no praise, no opinions, no guesses, no dates, names or places
-that are not among the facts. Answer with the biography alone."""
 TABLE = "create table if not exists artists (id text primary key, name text not null, bio text)"
 UPSERT = """\
 insert into artists (id, name, bio) values (%(id)s, %(name)s, %(bio)s)
@@ -34,18 +30,12 @@ on conflict (id) do update set bio = excluded.bio"""
 def write_bio(
     client: openai.OpenAI, api: str, model: str, artist: dict[str, str]
 ) -> dict[str, str]:
-    facts = "\n".join(f"{column}: {value}" for column, value in artist.items() if column != "id")
+    request = body(api, model, artist)
     if api == "responses":
-        response = client.responses.create(model=model, instructions=INSTRUCTIONS, input=facts)
+        response = client.responses.create(**request)
         text, call = response.output_text, response.id
     else:
-        completion = client.chat.completions.create(
-            model=model,
-            messages=[
-                {"role": "system", "content": INSTRUCTIONS},
-                {"role": "user", "content": facts},
-            ],
-        )
+        completion = client.chat.completions.create(**request)
         text, call = completion.choices[0].message.content or "", completion.id
     if not text:
         raise ValueError(f"no bio for artist {artist['id']}")
