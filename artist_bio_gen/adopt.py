@@ -12,12 +12,13 @@ in part, or wholly, can be taken over again: only what is missing is added.
 from __future__ import annotations
 
 import codecs
+import os
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -38,12 +39,12 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
-from artist_bio_gen.ledger.belonging import belongs_to
+from artist_bio_gen.ledger.belonging import belongs_to, require_files
 from artist_bio_gen.ledger.earlier import Again, Bad, Good, OldLine, old_lines, parse
 from artist_bio_gen.ledger.earlier_index import Index
 from artist_bio_gen.ledger.files import REAL
 from artist_bio_gen.ledger.line import draft
-from artist_bio_gen.ledger.segments import beside, find_id, real
+from artist_bio_gen.ledger.segments import LONGEST_LINE, beside, find_id, real
 from artist_bio_gen.ledger.sharing import require_local
 from artist_bio_gen.ledger.whole import whole_file
 from artist_bio_gen.memory import keep_flat
@@ -58,6 +59,8 @@ CHUNK = 500
 
 CHUNK_BYTES = 16 * 1024 * 1024
 TELL_EVERY_S = 5.0
+
+_LIST_KEYS = {each.name for each in fields(Left)}
 
 
 def adopt(
@@ -80,7 +83,7 @@ def adopt(
     ledger = real(settings.output)
     found = Adoption(old, ledger, str(uuid.uuid4()), done=settings.yes)
     if settings.yes:
-        found.list_path = list_path or beside(ledger, "left.jsonl")
+        found.list_path = list_path or usual_list(ledger)
     else:
         found.list_path = list_path
     try:
@@ -100,6 +103,11 @@ def adopt(
             " temporary files, or name another with TMPDIR, then give the command again"
         ) from exc
     return found
+
+
+def usual_list(ledger: Path) -> Path:
+    """Where what is left is listed, unless another place was given."""
+    return beside(ledger, "left.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +198,9 @@ def _nowhere(data: bytes) -> None:
 
 
 def _opened(old: Path, ledger: Path, list_path: Path | None) -> BinaryIO:
+    require_files(ledger)
+    if old.exists() and not old.is_file():  # a named pipe would be waited for, and is read twice
+        raise UsageError(f"{old}: is no regular file; give the file itself")
     try:
         if ledger.exists() and old.samefile(ledger):
             raise UsageError(
@@ -201,6 +212,8 @@ def _opened(old: Path, ledger: Path, list_path: Path | None) -> BinaryIO:
                     raise UsageError(f"{list_path}: is not overwritten; give --list another name")
         if list_path is not None and belongs_to(ledger, list_path):
             raise UsageError(f"{list_path}: belongs to the ledger; give --list another name")
+        if list_path is not None:
+            _require_list(list_path)
         file = old.open("rb")
         begins = file.peek(2)[:2]
     except OSError as exc:
@@ -209,6 +222,24 @@ def _opened(old: Path, ledger: Path, list_path: Path | None) -> BinaryIO:
         file.close()
         raise InputError(f"{old}: is UTF-16; write it anew in UTF-8, as the format has it")
     return file
+
+
+def _require_list(path: Path) -> None:
+    """UsageError for what is there and is no earlier list."""
+    if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_list(path)):
+        raise UsageError(
+            f"{path}: is there and is no earlier list, so it is not overwritten; give --list"
+            " another name"
+        )
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            first = file.readline(LONGEST_LINE)
+        return not first or orjson.loads(first).keys() == _LIST_KEYS
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 # ---- the first reading: which lines count ------------------------------------------------------

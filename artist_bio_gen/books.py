@@ -17,7 +17,7 @@ from artist_bio_gen.ledger.segments import find_id, real
 from artist_bio_gen.processor.committer import Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.space import Space
-from artist_bio_gen.resume import reconcile
+from artist_bio_gen.resume import reconcile, require_id
 from artist_bio_gen.telemetry import Telemetry
 
 
@@ -63,6 +63,8 @@ def open_books(
     space = Space(path.parent, settings.min_free_mb)
     if path.parent.is_dir():  # else making the ledger says what is missing
         space.require()
+    if settings.resume:
+        require_id(path, store, way_out=_to_begin_anew(path))
     ledger, begun = _open_ledger(settings, path, say, control)
     stack.enter_context(ledger)
     failed_file = FailedFile(ledger.path, run_id)
@@ -75,6 +77,14 @@ def open_books(
         telemetry=telemetry,
     )
     return Books(ledger, begun, space, failed_file, database, store, lookups, committer)
+
+
+def _to_begin_anew(path: Path) -> str:
+    first = "remove the empty file and start" if path.exists() else "start"
+    return (
+        f". If that one was moved away and a new one is to begin here, {first} without --resume, or"
+        " name another with --output; bios in the database are not bought again"
+    )
 
 
 def _open_ledger(

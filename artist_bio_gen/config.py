@@ -28,6 +28,7 @@ Api: TypeAlias = Literal["auto", "responses", "chat"]
 Transport: TypeAlias = Literal["lean", "openai"]
 OnMissing: TypeAlias = Literal["insert", "skip", "fail"]
 Refresh: TypeAlias = Literal["none", "changed"]
+CheckLines: TypeAlias = Literal["new", "whole"]
 Progress: TypeAlias = Literal["auto", "rich", "plain", "none"]
 Flush: TypeAlias = Literal["line", "sync"] | int
 
@@ -317,6 +318,9 @@ class Settings:
         "Resume writes anew just the finished artists whose input, prompt or model has changed.")
     retry_failed: bool = option(False, SWITCH, LEDGER,
         "Resume takes again just what had failed, for good or not.")
+    check: CheckLines = option("new", choice("new", "whole"), LEDGER,
+        "Check at the start what was written since the last stop, or the whole ledger and input; "
+        "the whole anyway if a file was touched since.")
     min_free_mb: int = option(64, whole(0), LEDGER,
         "Make no call with less room than this on the ledger's file system; 0: do not look.")
     restore: bool = option(False, SWITCH, LEDGER,

@@ -10,6 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256 as _sha256
+from operator import itemgetter
+
+import orjson
 
 from artist_bio_gen.errors import UsageError
 from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row
@@ -23,6 +27,7 @@ MAX_ID_BYTES = 2_000
 _JSON_INTEGERS = range(-(2**63), 2**64)  # as orjson writes them
 _MAX_DEPTH = 100  # of lists and mappings in a cell
 _SHOWN = 500  # characters of a rejected row that are kept
+_MOST_PATTERNS = 1000  # ways in which a row's cells may be empty, for which a pattern is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,67 @@ def parse(
         # What is wrong with one row is often wrong with the choice of the column.
         reason += "; if the column is the wrong one, choose with --id-column and --name-column"
         yield Rejected(row.number, reason, _shown(values))
+
+
+class Fingerprints:
+    """`Artist.input_sha256` of rows of text, without making an artist of each: for a look at
+    millions of which nearly all are finished."""
+
+    def __init__(self, choice: ColumnChoice) -> None:
+        data = sorted((choice.columns[at].name, at) for at in choice.data)
+        self._keys = [orjson.dumps(key).decode().replace("%", "%%") for key, _ in data]
+        # Of one place, `itemgetter` gives no tuple.
+        places = [choice.name, *(at for _, at in data)]
+        self._known: Callable[[list[str]], tuple[str, ...]] = (
+            itemgetter(*places) if data else lambda row: (row[choice.name],)
+        )
+        self._patterns: dict[tuple[bool, ...], str] = {}
+        self._whole = self._pattern((True,) * len(places))
+
+    def of(self, rows: Sequence[list[str]]) -> list[str | None]:
+        """One for each row; None for a row that only `parse` can tell."""
+        # One look at all cells is much quicker than one at each.
+        if _are_plain("\n".join(map("\n".join, rows)), sum(map(len, rows))):
+            return [*map(self._fingerprint, map(self._known, rows))]
+        return [
+            self._fingerprint(self._known(row)) if _are_plain("\n".join(row), len(row)) else None
+            for row in rows
+        ]
+
+    def _fingerprint(self, values: tuple[str, ...]) -> str | None:
+        if "" not in values:
+            return _sha256((self._whole % values).encode()).hexdigest()
+        if not values[0]:
+            return None
+        pattern = self._pattern(tuple(map(bool, values)))
+        return _sha256((pattern % tuple(filter(None, values))).encode()).hexdigest()
+
+    def _pattern(self, filled: tuple[bool, ...]) -> str:
+        """The JSON of name and data, in which these cells are not empty."""
+        if (pattern := self._patterns.get(filled)) is None:
+            if len(self._patterns) >= _MOST_PATTERNS:
+                self._patterns.clear()
+            some = zip(self._keys, filled[1:], strict=True)
+            data = ",".join(key + ':"%s"' for key, there in some if there)
+            pattern = '["%s",{' + data + "}]"
+            self._patterns[filled] = pattern
+        return pattern
+
+
+def _are_plain(lines: str, cells: int) -> bool:
+    """Cells, each on a line: does JSON write all of them as they are, and does none begin or end
+    with white space, or hold a line end?"""
+    return (
+        '"' not in lines
+        and "\\" not in lines
+        and "\n " not in lines
+        and " \n" not in lines
+        and lines[:1] != " "
+        and lines[-1:] != " "
+        and lines.count("\n") == cells - 1
+        # Of white space only the blank passes; of unsound characters none.
+        and lines.replace("\n", "").isprintable()
+    )
 
 
 def _text(cell: Json) -> str:

@@ -10,19 +10,38 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Literal, TypeAlias
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, Literal, TypeAlias
 
+from artist_bio_gen.database.nearby import Match, Nearby
 from artist_bio_gen.database.store import BioStore, Known
 from artist_bio_gen.errors import InputError, StoppedError
 from artist_bio_gen.ledger.ledger import Ledger
-from artist_bio_gen.values import NO_ROW, Artist, Failed, Rejected, Skipped, SkipReason
+from artist_bio_gen.parser import ColumnChoice, Fingerprints, parse
+from artist_bio_gen.sources.delimited import END, Cells, Place
+from artist_bio_gen.values import (
+    NO_ROW,
+    Artist,
+    BadRow,
+    Failed,
+    Rejected,
+    Row,
+    Skipped,
+    SkipReason,
+)
 
 STDIN = "-"
 """The input that need not be the same a second time."""
 
 CHUNK = 500
 """Artists looked up at a time."""
+
+LOOKED_THROUGH = 1_000
+"""Rows compared at a time with what was committed."""
+
+REJECTED_KEPT = 1_000
+"""Rejected rows of the front that are kept, so that it need not be read again for them."""
 
 TELL_EVERY_S = 10.0
 """How often a long look through the input is told."""
@@ -150,6 +169,161 @@ def judged(
                 yield verdict
 
 
+# ---- many of them ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """So many rows after each other whose artists are committed in this ledger, and of how many of
+    these input or prompt has changed since."""
+
+    rows: int
+    changed: int = 0
+    changed_input: int = 0
+    changed_prompt: int = 0
+
+
+_CELLS = itemgetter(2)
+
+
+class Look:
+    """`judged` for an input of which nearly all may be finished: most of it is compared with
+    commit rows that stand near each other, without making an artist of each row."""
+
+    def __init__(
+        self,
+        known: Callable[[Sequence[str]], Mapping[str, Known]],
+        nearby: Nearby,
+        rules: Rules,
+        choice: ColumnChoice,
+        canonical_id: Callable[[str], str],
+        *,
+        table: str,
+        under_way: set[str],
+        at_a_time: int = LOOKED_THROUGH,
+    ) -> None:
+        """For `rules` that `takes` names."""
+        self._known = known
+        self._nearby = nearby
+        self._rules = rules
+        self._choice = choice
+        self._fingerprints = Fingerprints(choice)
+        self._canonical_id = canonical_id
+        self._table = table
+        self._under_way = under_way
+        self._at_a_time = at_a_time
+        self._seqs: list[int] = []
+        self._chunk: list[Cells] = []
+
+    @staticmethod
+    def takes(rules: Rules) -> bool:
+        """Whether an artist with one bio in this ledger is finished, whatever else is known."""
+        return rules.anew_after is None and not rules.just_some
+
+    def through(
+        self, rows: Iterable[Cells], before: Finished | None = None
+    ) -> Iterator[Verdict | Finished]:
+        """What is to be done with each row, in their order. `before` stand rows of which that is
+        known."""
+        if before is not None and before.rows:
+            yield before
+        rows = iter(rows)
+        id_of = itemgetter(self._choice.id)
+        while chunk := list(islice(rows, self._at_a_time)):
+            self._chunk = chunk
+            matches: list[Match | None] = [None] * len(chunk)
+            cells: list[Any] = [*map(_CELLS, chunk)]
+            if BadRow not in set(map(type, cells)):
+                ids = [*map(id_of, cells)]
+                if len(set(ids)) == len(ids):
+                    # An id that stands in a commit row is in its canonical form.
+                    matches = self._nearby.find(ids, self._fingerprints.of(cells))
+            if None not in matches and not any(matches):
+                yield Finished(len(chunk))
+            else:
+                yield from self._told(chunk, matches)
+
+    def _parse(self, rows: Iterable[Cells]) -> Iterator[Artist | Rejected]:
+        return parse(
+            (
+                cells if isinstance(cells, BadRow) else Row(number, tuple(cells))
+                for number, _, cells in rows
+            ),
+            self._choice,
+            self._canonical_id,
+        )
+
+    def place_of(self, row: int | None) -> Place | None:
+        """Where the row begins that was given last, by its number, or the end when all were given
+        (None). None where that cannot be told."""
+        if row is None:
+            told = not self._chunk or self._chunk[-1][1] is not None
+            return END if told else None
+        for number, offset, _ in self._chunk:
+            if number == row:
+                return None if offset is None else Place(offset, number)
+        return None
+
+    def _told(
+        self, chunk: Sequence[Cells], matches: list[Match | None]
+    ) -> Iterator[Verdict | Finished]:
+        others = [index for index, match in enumerate(matches) if match is None]
+        parsed = [*self._parse(chunk[index] for index in others)]
+        self._find_parsed(others, parsed, matches)
+        left = (row for index, row in zip(others, parsed, strict=True) if matches[index] is None)
+        self._seqs.clear()
+        verdicts = judged(
+            left,
+            self._looked_up,
+            self._rules,
+            table=self._table,
+            under_way=self._under_way,
+        )
+        for is_missing, group in groupby(matches, lambda match: match is None):
+            if is_missing:
+                yield from islice(verdicts, sum(1 for _ in group))
+            else:
+                yield _finished(Counter(group))
+        self._nearby.follow(len(chunk), self._seqs)
+
+    def _find_parsed(
+        self,
+        indexes: Sequence[int],
+        rows: Sequence[Artist | Rejected],
+        matches: list[Match | None],
+    ) -> None:
+        """Once more for those whose id is written in another way, or whose cells need care. Where
+        an id stands here twice, it is looked up."""
+        times = Counter(row.id for row in rows if isinstance(row, Artist))
+        some = [
+            (index, row.id, row.input_sha256)
+            for index, row in zip(indexes, rows, strict=True)
+            if isinstance(row, Artist) and times[row.id] == 1
+        ]
+        if some:
+            places, ids, fingerprints = zip(*some, strict=True)
+            for index, match in zip(places, self._nearby.find(ids, fingerprints), strict=True):
+                matches[index] = match
+
+    def _looked_up(self, ids: Sequence[str]) -> Mapping[str, Known]:
+        found = self._known(ids)
+        self._seqs += [known.seq for known in found.values() if known.seq is not None]
+        return found
+
+
+def _finished(matches: Counter[Match | None]) -> Finished:
+    by_input, by_prompt, by_both = matches[1], matches[2], matches[3]
+    return Finished(
+        matches.total(),
+        by_input + by_prompt + by_both,
+        by_input + by_both,
+        by_prompt + by_both,
+    )
+
+
+# ---- one artist --------------------------------------------------------------------------------
+
+
 def _judge(artist: Artist, there: Known, rules: Rules, table: str) -> Left | Failed | Skipped:
     if rules.run in (there.run, there.failed_run):
         return Skipped(artist, "repeated")
@@ -204,12 +378,35 @@ def _at_most(seq: int | None, limit: int | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """The first `rows` of an input, which are finished with, or rejected: nothing has to be looked
+    up for them again. `place` is where the next one begins, and `rejected` are those among them;
+    None, and not all of them, where that cannot be told in short."""
+
+    rows: int
+    place: Place | None = None
+    rejected: Sequence[Rejected] = ()
+
+
+NO_FRONT = Front(0)
+
+
+@dataclass(frozen=True, slots=True)
+class DoneFront:
+    """The first rows of an input, as far as all of them are committed in this ledger, and where the
+    next one begins. Committed they stay."""
+
+    finished: Finished
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a look through the input found, in rows: an id that comes twice may count twice.
     `left` by why, `skipped` by reason; `changed` are finished artists that stay as they are,
-    by input, by prompt, or both. The first `front` rows are finished with, or rejected: nothing
-    has to be looked up for them again. `whole` is False when the look was broken off, by a stop
-    or by the input."""
+    by input, by prompt, or both. `done` are the first rows (None where that cannot be told in
+    short). `whole` is False when the look was broken off, by a stop or by
+    the input."""
 
     rows: int
     left: Mapping[Why, int]
@@ -219,8 +416,9 @@ class Plan:
     changed: int
     changed_input: int
     changed_prompt: int
-    front: int
+    front: Front
     whole: bool
+    done: DoneFront | None = None
 
     @property
     def finished(self) -> int:
@@ -268,22 +466,32 @@ class Plan:
             yield f"input: {aside:,} artists are left for a plain --resume"
 
 
+NO_PLAN = Plan(0, {}, {}, 0, 0, 0, 0, 0, NO_FRONT, whole=False)
+"""Of an input that was not looked through."""
+
+
 def plan(
-    verdicts: Iterable[Verdict],
+    verdicts: Iterable[Verdict | Finished],
     under_way: set[str],
     *,
-    skipped: Callable[[Skipped], None],
+    skipped: Callable[[Skipped | Finished], None],
     tell: Callable[[str], None],
     stopped: Callable[[], bool],
+    place_of: Callable[[int | None], Place | None] = lambda row: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
     """Looks through all rows of an input before the work begins. `verdicts` are `judged` with
     this `under_way`, from which they are taken out again. `skipped` gets those of the front,
-    which are final by that; `tell` hears now and then how far it is; once `stopped`, it ends."""
+    which are final by that; `tell` hears now and then how far it is; once `stopped`, it ends.
+    `place_of` tells where a row begins that was given just now, by its number; of None, where
+    they end."""
     left: Counter[Why] = Counter()
     passed: Counter[SkipReason] = Counter()
     rows = rejected = without_row = changed = changed_input = changed_prompt = 0
-    front: int | None = None
+    front: Front | None = None
+    in_front: list[Rejected] = []
+    done: DoneFront | None = None
+    all_done = True
     whole = True
     told = clock()
     try:
@@ -291,8 +499,18 @@ def plan(
             if stopped():
                 whole = False
                 break
+            if all_done and not (
+                isinstance(verdict, Finished)
+                or (isinstance(verdict, Skipped) and verdict.reason == "done")
+            ):
+                all_done = False
+                row = verdict.row if isinstance(verdict, Rejected) else verdict.artist.row
+                if (place := place_of(row)) is not None:
+                    done = DoneFront(Finished(rows, changed, changed_input, changed_prompt), place)
             if isinstance(verdict, Left | Failed):
-                front = rows if front is None else front
+                if front is None:
+                    short = rejected <= REJECTED_KEPT
+                    front = Front(rows, place_of(verdict.artist.row) if short else None, in_front)
                 under_way.discard(verdict.artist.id)
             match verdict:
                 case Left():
@@ -301,6 +519,16 @@ def plan(
                     without_row += 1
                 case Rejected():
                     rejected += 1
+                    if front is None and rejected <= REJECTED_KEPT:
+                        in_front.append(verdict)
+                case Finished():
+                    passed["done"] += verdict.rows
+                    changed_input += verdict.changed_input
+                    changed_prompt += verdict.changed_prompt
+                    changed += verdict.changed
+                    if front is None:
+                        skipped(verdict)
+                    rows += verdict.rows - 1
                 case Skipped():
                     passed[verdict.reason] += 1
                     changed_input += verdict.changed_input
@@ -309,11 +537,19 @@ def plan(
                     if front is None:
                         skipped(verdict)
             rows += 1
-            if rows % CHUNK == 0 and clock() - told >= TELL_EVERY_S:
+            if (rows % CHUNK == 0 or isinstance(verdict, Finished)) and (
+                clock() - told >= TELL_EVERY_S
+            ):
                 told = clock()
                 tell(f"input: {rows:,} rows looked up")
     except (InputError, StoppedError):
         whole = False  # the work gets as far, and tells
+    if front is None:
+        short = whole and rejected <= REJECTED_KEPT
+        front = Front(rows, place_of(None) if short else None, in_front)
+        if all_done and front.place is not None:
+            finished = Finished(rows, changed, changed_input, changed_prompt)
+            done = DoneFront(finished, front.place)
     return Plan(
         rows,
         left,
@@ -323,8 +559,9 @@ def plan(
         changed,
         changed_input,
         changed_prompt,
-        rows if front is None else front,
+        front,
         whole,
+        done,
     )
 
 

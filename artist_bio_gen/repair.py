@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,10 @@ from pathlib import Path
 
 import orjson
 
+from artist_bio_gen.database.begun import known_of
 from artist_bio_gen.database.mending import MendingStore
 from artist_bio_gen.errors import LedgerError, LedgerFileError, UsageError
+from artist_bio_gen.ledger.belonging import require_files
 from artist_bio_gen.ledger.differences import Difference, Found, Kind
 from artist_bio_gen.ledger.files import REAL, FileCalls, write_file
 from artist_bio_gen.ledger.ledger import Ledger
@@ -92,8 +95,7 @@ def repair(
     `Repair.refused`; LedgerError where it is not even known which ledger this is."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the ledger's file")
+    require_files(path)
     with Sidecar(beside(path, "lock"), lambda: False).held():
         known = _known_id(path, ledger_id, store)
         segments = layout(path, known)
@@ -107,6 +109,7 @@ def repair(
 
 
 def _known_id(path: Path, given: str | None, store: MendingStore) -> str:
+    given = None if given is None else _as_id(given)
     of_lines = id_of_lines(path)
     if of_lines is not None and given not in (None, of_lines):
         raise UsageError(
@@ -114,16 +117,28 @@ def _known_id(path: Path, given: str | None, store: MendingStore) -> str:
             " or give the right file"
         )
     known = of_lines or given or find_id(path)
-    if known is not None:
+    if known is not None and (given is None or of_lines or store.head(known) is not None):
         return known
+    begun = store.ledgers_at(path_text(path.resolve()))
+    if known is not None:
+        raise LedgerError(
+            f"--ledger-id {known}: the database does not know a ledger of this id"
+            + (f". {known_of(begun)}" if begun else "; is --database-url right?")
+        )
     what = "is gone" if not path.exists() else "holds no whole line of a ledger"
-    there = store.ledgers_at(path_text(path.resolve()))
-    told = ", ".join(f"{each} (line {seq:,})" for each, seq in there)
     raise LedgerError(
         f"{path}: {what}, and {beside(path, 'head').name} does not tell the ledger's id; give it"
-        " with --ledger-id"
-        + (f". The database knows of this path: {told}" if told else "; it stands in each line")
+        " with --ledger-id" + (f". {known_of(begun)}" if begun else "; it stands in each line")
     )
+
+
+def _as_id(given: str) -> str:
+    try:
+        return str(uuid.UUID(given.strip()))
+    except ValueError as exc:
+        raise UsageError(
+            f"--ledger-id {given}: is no ledger's id, as 0b5e1c1e-0000-4000-8000-000000000000"
+        ) from exc
 
 
 @contextmanager

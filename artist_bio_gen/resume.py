@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
+from artist_bio_gen.database.begun import known_of, way_back
 from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, fields, follows
-from artist_bio_gen.ledger.segments import noted_seq
+from artist_bio_gen.ledger.segments import beside, find_id, noted_seq
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Done, Failed, Head, Rejected, path_text
 
@@ -36,17 +38,24 @@ _T = TypeVar("_T")
 class Reconciled:
     """What `reconcile` found and did. `quarantine` is the file that holds a torn tail,
     `appended` the lines brought into the file, `put_back` those brought into the database;
-    `begun` is the new file, after an fsync of the one before had failed."""
+    `begun` is the new file, after an fsync of the one before had failed. `noted`: the lines were
+    not read again, as nobody had touched the files since they were checked."""
 
     lines: int
     quarantine: str | None = None
     appended: int = 0
     put_back: int = 0
     begun: str | None = None
+    noted: bool = False
 
     def report(self) -> Iterator[str]:
         """What a person should know, a sentence each."""
-        if self.lines:
+        if self.lines and self.noted:
+            yield (
+                f"ledger: nothing was written to it since it was checked up to line {self.lines:,}"
+                " (--check whole reads it again)"
+            )
+        elif self.lines:
             yield f"ledger: checked up to line {self.lines:,}, each follows the one before"
         if self.quarantine:
             yield f"ledger: its torn tail was put aside in {self.quarantine}"
@@ -58,8 +67,11 @@ class Reconciled:
             yield f"database: {self.put_back:,} bios put back that only the ledger had"
 
 
-def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) -> Reconciled:
-    """Checks every line and makes file and database equal. Under the ledger's lock.
+def reconcile(
+    ledger: Ledger, store: BioStore, *, put_back_all: bool = False, trust_note: bool = False
+) -> Reconciled:
+    """Checks every line (with `trust_note` unless these were checked before, and nobody has
+    touched the files since) and makes file and database equal. Under the ledger's lock.
 
     The file is cut to its last line that verifies, and lines that only the database has are
     appended byte for byte; lines that only the file has (the database lost commits, or is an
@@ -68,7 +80,7 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
     call goes on. LedgerError when neither side follows from the other: nothing is changed then.
     """
     seen = ledger.head.seq  # of a process that is at work; 0 at a start
-    scan = ledger.scan()
+    scan = ledger.scan(trust_note=trust_note)
     path = ledger.path
     if scan.damage == "damaged":
         raise LedgerError(
@@ -113,7 +125,8 @@ def reconcile(ledger: Ledger, store: BioStore, *, put_back_all: bool = False) ->
     put_back = _put_back(ledger, store, there) if there.seq < scan.head.seq else 0
     ledger.save_head()
     begun = str(ledger.file) if scan.unsynced and ledger.file != scan.file else None
-    return Reconciled(ledger.head.seq, quarantine, appended, put_back, begun)
+    noted = scan.noted and not appended
+    return Reconciled(ledger.head.seq, quarantine, appended, put_back, begun, noted)
 
 
 def _empty_head(ledger: Ledger) -> Head:
@@ -140,6 +153,20 @@ def require_common_line(ledger: Ledger, store: BioStore, here: Head, there: Head
             " go up to it; rows are missing or were changed. Nothing was changed here; bring back"
             " a whole copy of the database"
         )
+
+
+def require_id(path: Path, store: BioStore, *, way_out: str = "") -> None:
+    """LedgerError when nothing in or beside the ledger's file tells which ledger it is, and the
+    database knows of one with lines that was begun at this path."""
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        return  # opening it tells what is wrong
+    if find_id(path) is not None or not (begun := store.ledgers_at(path_text(path.resolve()))):
+        return
+    what = "is empty" if path.exists() else "is gone"
+    raise LedgerError(
+        f"{path}: {what}, and {beside(path, 'head').name} does not tell which ledger it was."
+        f" {known_of(begun)}; bring it back: {way_back(path, begun)}{way_out}"
+    )
 
 
 def require_commit_rows(ledger: Ledger, store: BioStore) -> None:
@@ -250,6 +277,8 @@ def recovered(
             if isinstance(entry, Reply):
                 if (there.generation or 0) < entry.artist.generation:
                     yield draft(entry.artist, entry.bio, ledger=ledger_id, run=entry.run)
+            elif isinstance(entry, Failed) and (there.generation or 0) >= entry.artist.generation:
+                continue  # another run has written the bio since
             elif orphan.run not in (there.run, there.failed_run):
                 yield entry
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import stat
 import textwrap
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from artist_bio_gen import __version__
 from artist_bio_gen.books import Books, open_books
 from artist_bio_gen.config import Settings, command_line, masked, secrets
 from artist_bio_gen.database.connect import describe
+from artist_bio_gen.database.nearby import Nearby
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.dry_run import dry_run
 from artist_bio_gen.errors import (
@@ -34,6 +35,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
+from artist_bio_gen.front import FrontNote
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.ledger.journal import Journal
@@ -42,7 +44,20 @@ from artist_bio_gen.ledger.sharing import only_run, require_local
 from artist_bio_gen.masking import holds_key, redact
 from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import ColumnChoice, choose_columns, parse
-from artist_bio_gen.pending import Rules, behind, judged, pending, plan, writing_anew
+from artist_bio_gen.pending import (
+    NO_PLAN,
+    DoneFront,
+    Finished,
+    Front,
+    Look,
+    Plan,
+    Rules,
+    behind,
+    judged,
+    pending,
+    plan,
+    writing_anew,
+)
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
@@ -52,6 +67,7 @@ from artist_bio_gen.repeats import without_repeats
 from artist_bio_gen.result import RunResult, sum_up
 from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
 from artist_bio_gen.sources import STDIN, RowStream, open_source
+from artist_bio_gen.sources.delimited import DelimitedStream
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 from artist_bio_gen.telemetry.progress import one_line
@@ -113,15 +129,13 @@ def _run(
 
         books = open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
         stack.enter_context(only_run(books.ledger.path, _source(settings)))
-        rules = _begin(settings, run_id, books, stream, model, telemetry, say)
-        front = _plan(settings, books, choice, read_as, rules, control, telemetry)
+        note = _front_note(settings, books, choice, model, read_as)
+        rules, untouched = _begin(settings, run_id, books, stream, model, telemetry, say)
+        before = note.done(books.ledger.id) if untouched else None
+        planned = _plan(settings, books, choice, read_as, rules, before, control, telemetry)
         under_way: set[str] = set()
         left = pending(
-            behind(
-                front,
-                _artists(settings, stream, choice, books.store, rules),
-                stopped=lambda: control.stopped,
-            ),
+            _behind(planned.front, settings, stream, choice, books.store, rules, control),
             partial(books.lookups.known, books.ledger.id),
             rules,
             table=settings.table,
@@ -157,7 +171,9 @@ def _run(
             all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
         if not all_back:
             say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
-        return _finish(settings, run_id, books, rules, counters, telemetry, say, control)
+        # With --max-rows nothing is known of what stands behind.
+        done = note.to_note(planned.done if settings.max_rows is None else None)
+        return _finish(settings, run_id, books, rules, done, counters, telemetry, say, control)
 
 
 @contextmanager
@@ -185,12 +201,18 @@ def _begin(
     model: Model,
     telemetry: Telemetry,
     say: Callable[[str], None],
-) -> Rules:
-    """Brings ledger and database to one state, takes over what dead runs left, and tells. Raises
-    StoppedError when the run is to end while the database is waited for."""
+) -> tuple[Rules, bool]:
+    """Brings ledger and database to one state, takes over what dead runs left, and tells. Gives the
+    rules, and whether nobody had touched the ledger since the last stop. Raises StoppedError when
+    the run is to end while the database is waited for."""
     ledger, store = books.ledger, books.store
     with ledger.locked():
-        found = reconcile(ledger, store, put_back_all=settings.restore)
+        found = reconcile(
+            ledger,
+            store,
+            put_back_all=settings.restore,
+            trust_note=settings.check == "new" and not settings.restore,
+        )
         require_commit_rows(ledger, store)
         store.begin_run(run_id, ledger.id, __version__, masked(settings))
         telemetry.emit(
@@ -210,7 +232,7 @@ def _begin(
     telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
     for sentence in (*found.report(), *taken.report()):
         telemetry.emit("notice", run=run_id, text=sentence)
-    return Rules(
+    rules = Rules(
         run=run_id,
         prompt_sha256=model.fingerprint,
         on_missing=settings.on_missing,
@@ -226,6 +248,25 @@ def _begin(
             say=say,
         ),
     )
+    return rules, found.noted
+
+
+def _front_note(
+    settings: Settings,
+    books: Books,
+    choice: ColumnChoice,
+    model: Model,
+    read_as: tuple[int, ...] | None,
+) -> FrontNote:
+    source = None if read_as is None else Path(settings.input or "")
+    how = (
+        __version__,
+        *(model.fingerprint, settings.table, books.store.id_kind.sql_type),
+        *(settings.encoding or "", str(settings.header), settings.comment),
+        *(column.name for column in choice.columns),
+        *map(str, (choice.id, choice.name, *choice.data)),
+    )
+    return FrontNote(books.ledger.path, source, how)
 
 
 def _plan(
@@ -234,34 +275,34 @@ def _plan(
     choice: ColumnChoice,
     read_as: tuple[int, ...] | None,
     rules: Rules,
+    before: DoneFront | None,
     control: Control,
     telemetry: Telemetry,
-) -> int:
-    """Tells what a run that goes on with a ledger will do, before its first call. Gives the number
-    of rows at the front for which that is nothing, and which the work may pass over."""
+) -> Plan:
+    """Tells what a run that goes on with a ledger will do, before its first call. Gives also the
+    rows at the front for which that is nothing, and which the work may pass over; `before` are
+    those of which that was known at the last stop."""
     if books.begun:
-        return 0
+        return NO_PLAN
     if read_as is None:
         text = "input: it can be read only once, so what remains cannot be told beforehand"
         telemetry.emit("notice", run=rules.run, text=text)
-        return 0
-    under_way: set[str] = set()
+        return NO_PLAN
     tally = SkipTally(rules.run, telemetry)
+
+    def skipped(what: Skipped | Finished) -> None:
+        if isinstance(what, Skipped):
+            tally.add(what)
+        else:
+            tally.add_many("done", what.rows, what.changed_input, what.changed_prompt)
+
     try:
         again = _open_input(settings, control)
     except StoppedError:
-        return 0  # the work finds that it is to end, and notes it
-    with again as stream:
-        found = plan(
-            judged(
-                _artists(settings, stream, choice, books.store, rules),
-                partial(books.lookups.known, books.ledger.id),
-                rules,
-                table=settings.table,
-                under_way=under_way,
-            ),
-            under_way,
-            skipped=tally.add,
+        return NO_PLAN  # the work finds that it is to end, and notes it
+    with again as stream, _looking(settings, books, stream, choice, rules, before) as look:
+        found = look(
+            skipped=skipped,
             tell=lambda text: telemetry.emit("notice", run=rules.run, text=text),
             stopped=lambda: control.stopped,
         )
@@ -275,7 +316,66 @@ def _plan(
         telemetry.emit("planned", run=rules.run, **found.counts())
         for sentence in found.report():
             telemetry.emit("notice", run=rules.run, text=sentence)
-    return found.front
+    return found
+
+
+@contextmanager
+def _looking(
+    settings: Settings,
+    books: Books,
+    stream: RowStream,
+    choice: ColumnChoice,
+    rules: Rules,
+    before: DoneFront | None,
+) -> Iterator[Callable[..., Plan]]:
+    """`plan`, with what it looks through. No commit is under way as long as it lasts."""
+    under_way: set[str] = set()
+    known = partial(books.lookups.known, books.ledger.id)
+    if not (Look.takes(rules) and isinstance(stream, DelimitedStream)):
+        artists = _artists(settings, stream, choice, books.store, rules)
+        verdicts = judged(artists, known, rules, table=settings.table, under_way=under_way)
+        yield partial(plan, verdicts, under_way)
+        return
+    with Nearby(
+        books.store,
+        books.ledger.id,
+        rules.prompt_sha256,
+        one_bio_each=books.ledger.one_bio_each,
+    ) as nearby:
+        look = Look(
+            known,
+            nearby,
+            rules,
+            choice,
+            books.store.id_kind.canonical,
+            table=settings.table,
+            under_way=under_way,
+        )
+        finished = None
+        if before is not None and settings.max_rows is None:
+            stream.go_on_at(before.place)
+            finished = before.finished
+        rows = islice(stream.cells(), settings.max_rows)
+        yield partial(plan, look.through(rows, finished), under_way, place_of=look.place_of)
+
+
+def _behind(
+    front: Front,
+    settings: Settings,
+    stream: RowStream,
+    choice: ColumnChoice,
+    store: BioStore,
+    rules: Rules,
+    control: Control,
+) -> Iterator[Artist | Rejected | Skipped]:
+    """What the work has to look at, without reading the front again where that can be helped."""
+    if front.place is None or not isinstance(stream, DelimitedStream):
+        artists = _artists(settings, stream, choice, store, rules)
+        return behind(front.rows, artists, stopped=lambda: control.stopped)
+    stream.go_on_at(front.place)
+    left = None if settings.max_rows is None else settings.max_rows - front.rows
+    artists = parse(islice(stream, left), choice, store.id_kind.canonical)
+    return chain(front.rejected, artists)
 
 
 def _check(settings: Settings) -> None:
@@ -446,6 +546,7 @@ def _finish(
     run_id: str,
     books: Books,
     rules: Rules,
+    done: Mapping[str, object] | None,
     counters: Counters,
     telemetry: Telemetry,
     say: Callable[[str], None],
@@ -455,7 +556,7 @@ def _finish(
     try:
         with books.ledger.locked():
             if books.ledger.catch_up():
-                books.ledger.save_head()
+                books.ledger.save_head(done=done)
     except StoppedError:
         pass  # another process holds it for longer than the grace; whoever is next notes the head
     except LedgerError as exc:

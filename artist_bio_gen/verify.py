@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from artist_bio_gen.database.begun import known_of, way_back
 from artist_bio_gen.database.compare import Snapshot, Stored, snapshot
 from artist_bio_gen.ledger.line import is_whole, seq_of
 from artist_bio_gen.ledger.verify import EXAMPLES, Check, Difference, Kind, Lines, Report
-from artist_bio_gen.values import Head
+from artist_bio_gen.values import Head, path_text
 
 _RANGE_BYTES = 128 * 1024
 """Read at a time, so that the server is not kept waiting: what it computes meanwhile has to find
@@ -65,6 +66,8 @@ def verify(
                 checking.found.add(
                     Difference("wrong_database", None, checking.ledger, None, None, wrong)
                 )
+            elif lost := _lost(checking, there):
+                checking.found.add(lost)
             if wrong or there.head is None:
                 lines = 0
                 for _ in checking.lines():
@@ -85,7 +88,6 @@ _NOBODY = "00000000-0000-0000-0000-000000000000"
 def _wrong_database(checking: Check, there: Snapshot) -> str | None:
     if there.head is None:
         if checking.is_empty:
-            checking.notes.append("neither ledger nor database has a line of it")
             return None
         if checking.id is None:
             return "nothing tells the ledger's id, so it cannot be looked for in the database"
@@ -93,6 +95,21 @@ def _wrong_database(checking: Check, there: Snapshot) -> str | None:
     if there.head_table != there.table:
         return f"the database has it for the table {there.head_table}, not for {there.table}"
     return None
+
+
+def _lost(checking: Check, there: Snapshot) -> Difference | None:
+    """An empty ledger, of which the database has lines all the same, since it knows the path."""
+    if there.head is not None:
+        return None
+    begun = [] if checking.id else there.begun_at(path_text(checking.ledger.resolve()))
+    if not begun:
+        checking.notes.append("neither ledger nor database has a line of it")
+        return None
+    what = (
+        f"no line and no {checking.ledger.name}.head tell which ledger it is. {known_of(begun)};"
+        f" {way_back(checking.ledger, begun)} brings it back"
+    )
+    return Difference("missing_line", 1, checking.ledger, 0, None, what, begun[0][1])
 
 
 @dataclass(frozen=True, slots=True)

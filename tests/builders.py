@@ -75,10 +75,15 @@ def failed(number: int = 1, *, transient: bool = False, kind: str = "refused") -
 
 
 def a_draft(
-    number: int = 1, *, ledger: str = LEDGER, run: str = RUN, text: str | None = None
+    number: int = 1,
+    *,
+    ledger: str = LEDGER,
+    run: str = RUN,
+    text: str | None = None,
+    generation: int = 1,
 ) -> Draft:
     written = bio(f"Bio of artist {number}." if text is None else text)
-    return draft(artist(number), written, ledger=ledger, run=run, worker=1)
+    return draft(artist(number, generation=generation), written, ledger=ledger, run=run, worker=1)
 
 
 def sealed(drafts: Sequence[Draft], head: Head) -> list[Line]:
@@ -91,10 +96,11 @@ def sealed(drafts: Sequence[Draft], head: Head) -> list[Line]:
     return lines
 
 
-def next_lines(ledger: Ledger, count: int) -> list[Line]:
+def next_lines(ledger: Ledger, count: int, *, generation: int = 1) -> list[Line]:
     first = ledger.head.seq + 1
     numbers = range(first, first + count)
-    return sealed([a_draft(number, ledger=ledger.id) for number in numbers], ledger.head)
+    drafts = [a_draft(number, ledger=ledger.id, generation=generation) for number in numbers]
+    return sealed(drafts, ledger.head)
 
 
 def make_ledger(path: Path, lines: int) -> Ledger:

@@ -191,3 +191,13 @@ def test_a_program_that_does_not_do_its_work_is_told_and_has_no_figures(tmp_path
     assert done.returncode == 1
     assert "start.py: artist-bio-gen ended with 1" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.embedded
+def test_resume_to_its_first_call_and_verify(figures: Figures) -> None:
+    printed, told = figures("resume", "--finished", "300", "--left", "60", "--rounds", "2")
+    assert [run["what"] for run in told["runs"]] == ["whole", "noted", "verify"] * 2
+    assert set(told["measures"]) == {
+        *("resume.whole_s", "resume.noted_s", "resume.mib", "verify.database_s"),
+    }
+    assert "resume, noted head: first new call | at most 45 s" in printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gc
 import io
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.delimited import MAX_COLUMNS, SAMPLE, DelimitedStream
+from artist_bio_gen.sources.delimited import END, MAX_COLUMNS, SAMPLE, DelimitedStream, Place
 from artist_bio_gen.values import BadRow, Row
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "artists.csv"
@@ -743,3 +744,55 @@ def test_reading_can_be_called_off_where_no_row_comes(line: str, kind: str, tmp_
             list(rows)
     finally:
         os.close(end)
+
+
+# Places
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "1,a,b",
+                '2,"a\nb",c',
+                "",
+                "# no row",
+                "3,é,\u4e00",
+                '4,"x,y",z',
+                "5,too,many,cells",
+                " ",
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+    st.booleans(),
+)
+@example(['2,"a\nb",c', "1,a,b"], "\r\n", True, True)
+def test_a_stream_goes_on_at_the_place_of_any_row(
+    lines: list[str], end: str, mark: bool, header: bool
+) -> None:
+    data = codecs.BOM_UTF8 * mark + end.join(["id,name,x", *lines, ""]).encode()
+    with stream(data, header=header) as whole:
+        rows = [*whole.cells()]
+    for index, (number, offset, _) in enumerate(rows):
+        assert offset is not None
+        with seekable(data, header=header) as again:
+            again.go_on_at(Place(offset, number))
+            assert [*again.cells()] == rows[index:]
+    with seekable(data, header=header) as again:
+        again.go_on_at(END)
+        assert [*again] == []
+
+
+def seekable(data: bytes, *, header: bool) -> DelimitedStream:
+    file: Any = io.BufferedReader(io.BytesIO(data))  # type: ignore[type-var]
+    return DelimitedStream(file, name="artists.csv", size=len(data), header=header)
+
+
+def test_behind_bytes_that_are_no_text_there_are_no_places() -> None:
+    with stream(b"id,name\n1,a\n2,\xff\n3,c\n", read_at_once=100) as rows:
+        assert [offset for _, offset, _ in rows.cells()] == [None] * 3
+    with stream("id,name\n1,a\n".encode("utf-16"), encoding="utf-16") as rows:
+        assert [offset for _, offset, _ in rows.cells()] == [None]

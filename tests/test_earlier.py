@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -251,6 +252,7 @@ def ledger_line(given: Good) -> dict[str, Any]:
         prompt_sha256="0" * 64,
         response_id=given.response_id,
         created=given.created,
+        latency_ms=math.nan,
     )
     made = draft(artist, taken, ledger=LEDGER, run=RUN)
     (sealed_line,) = sealed([made], Head(LEDGER, 0, first_prev(LEDGER)))
@@ -266,12 +268,35 @@ def ledger_line(given: Good) -> dict[str, Any]:
         {"created": None, "response_id": None},
         {"request": {"prompt_id": "p", "variables": {}}},
         {"request": {"prompt_id": "p", "variables": {"x": 1.0}, "version": None}},
+        {"request": {"prompt_id": "p", "variables": {}, "parameters": {"t": 1}}},
+        {"request": {"prompt_id": "p", "parameters": {"t": 1}, "version": "2", "variables": {}}},
+        {"request": {"prompt_id": "p"}},
+        {"request": {"prompt": "q", "prompt_id": "p", "parameters": None, "variables": {}}},
+        {"artist_data": " x "},
+        {"artist_data": {"born": 2**64 - 1, "died": -(2**63), "x": 1e300}},
         {"response_text": 'a "b" \\ \u2028 \t \x7f 😀 </x>'},
     ],
 )
 def test_a_line_that_was_taken_over_is_given_back_byte_for_byte(changes: dict[str, Any]) -> None:
     data = line(**changes)
     assert encode(as_earlier(ledger_line(good(data)))) == data
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ({"artist_data": ""}, {"artist_data": None}),
+        ({"artist_data": {}}, {"artist_data": None}),
+        ({"artist_data": ...}, {"artist_data": None}),
+        ({"artist_data": {"artist_data": "x"}}, {"artist_data": "x"}),
+        ({"error": ""}, {}),
+        ({"artist_data": {"n": 10**22 + 1}}, {"artist_data": {"n": 1e22}}),
+    ],
+)
+def test_what_means_the_same_comes_back_in_one_form(
+    there: dict[str, Any], back: dict[str, Any]
+) -> None:
+    assert encode(as_earlier(ledger_line(good(line(**there))))) == line(**back)
 
 
 def test_bytes_are_those_of_json_dumps() -> None:

@@ -710,6 +710,8 @@ def test_a_cut_that_fails_loses_nothing(path: Path, fault: Fault, is_cut: bool, 
         assert quarantine.read_bytes() == b"torn tail"
     else:
         assert path.read_bytes() == whole + b"torn tail"
+    for each in path.parent.glob("*.quarantine.*"):
+        assert each.read_bytes() == b"torn tail"  # one that was not written whole is not left
 
 
 @pytest.mark.parametrize("error", DISK_ERRORS)

@@ -7,10 +7,11 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -128,6 +129,10 @@ def test_a_ledger_behind_a_link_is_the_same(path: Path, segmented: list[bytes]) 
     assert list(reading.lines(link)) == segmented
 
 
+def joined(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
 def broken(path: Path, lines: list[bytes], how: str) -> None:
     """Line 3 of five is not what it was."""
     changed = {
@@ -146,10 +151,91 @@ def test_reading_stops_at_damage_behind_what_is_sound(path: Path, how: str) -> N
     broken(path, lines, how)
     found = reading.lines(path)
     assert list(islice(found, 2)) == lines[:2]
-    with pytest.raises(LedgerError, match=r"out.jsonl.*\((damaged_line|chain_break)\).*verify"):
+    kinds = "damaged_line|chain_break|missing_line"
+    with pytest.raises(LedgerError, match=rf"out.jsonl.*\(({kinds})\).*verify"):
         next(found)
-    with pytest.raises(LedgerError, match=r"artist-bio-gen verify .*out.jsonl"):
-        reading.Tail(path, 5)
+    end = reading.Tail(path, 5)
+    assert end.lines == lines[:2]
+    assert re.search(r"artist-bio-gen verify .*out.jsonl", str(end.damage))
+
+
+JUNK = b"junk\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 30])
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda lines: JUNK,
+        lambda lines: JUNK + joined(lines[-3:]),
+        lambda lines: JUNK + joined(lines[2:]),
+        lambda lines: JUNK + JUNK + b"torn",
+        lambda lines: b"\0" * 100 + b"\n",
+    ],
+)
+def test_the_lines_before_damage_are_shown_and_the_right_one_is_named(
+    path: Path, behind: Callable[[list[bytes]], bytes], count: int
+) -> None:
+    lines = write(path, drafts(10))
+    path.write_bytes(joined(lines) + behind(lines))
+    end = reading.Tail(path, count)
+    assert end.lines == lines[-count:]
+    assert "line 11 is damaged (damaged_line)" in str(end.damage)
+    for words, shown in ((("tail", "-n", str(count)), lines[-count:]), (("show",), lines[-1:])):
+        said = told(path, *words, str(path), "--raw")
+        assert said.exit_code == 5
+        assert said.stdout_bytes == joined(shown)
+        assert "line 11 is damaged" in said.stderr
+
+
+def test_damage_in_an_earlier_segment_is_found_when_it_is_met(
+    path: Path, segmented: list[bytes]
+) -> None:
+    first = path.read_bytes().split(b"\n")
+    first[20] = b"junk"
+    path.write_bytes(b"\n".join(first))
+    end = reading.Tail(path, 20)
+    assert (end.lines, end.damage) == (segmented[-20:], None)
+    end = reading.Tail(path, 80)
+    assert end.lines == segmented[:20]
+    assert "line 21 is damaged" in str(end.damage)
+
+
+def test_lines_that_are_taken_out_are_missing_and_no_wrong_usage(path: Path) -> None:
+    lines = write(path, drafts(10))
+    path.write_bytes(joined(lines[:4] + lines[6:]))
+    for seq in (5, 6):
+        said = told(path, "show", str(path), str(seq))
+        assert said.exit_code == 5
+        assert f"line {seq} is not there (missing_line)" in said.output
+    assert reading.line(path, 7) == lines[6]
+    with pytest.raises(LedgerError, match=r"lines 5 to 6 are not there \(missing_line\)"):
+        list(reading.lines(path))
+    said = told(path, "show", str(path), "11")
+    assert (said.exit_code, "its last is 10" in said.output) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "earlier"])
+@pytest.mark.parametrize("count", [1, 3_000])
+def test_an_export_that_finds_no_room_says_so(path: Path, form: str, count: int) -> None:
+    write(path, drafts(count))
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "ledger", "export", str(path), "--format", form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 6
+    assert done.stderr == "error: the standard output takes no more: No space left on device\n"
+
+
+def test_the_figures_of_an_empty_file_name_no_ledger(path: Path) -> None:
+    path.touch()
+    said = told(path, "stats", str(path))
+    assert re.search("^ledger     not known$", said.output, re.MULTILINE)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_torn_tail_is_told_behind_the_last_line(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,33 @@ def test_the_log_of_a_ledger_behind_a_link_may_not_be_its_file(tmp_path: Path) -
 def test_an_old_log_may_not_take_a_files_place(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="an old log would be put"):
         require_own_paths(told(tmp_path, log="x", **{name: "x.1"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("mine.md", "the prompt"),
+        ("model.gguf", "the model's weights"),
+        (".env", "a file of settings"),
+        (".env.local", "a file of settings"),
+    ],
+)
+@pytest.mark.parametrize("link", [None, os.symlink, os.link])
+def test_the_log_may_be_no_file_that_is_read(
+    name: str, what: str, link: Callable[[Path, Path], None] | None, tmp_path: Path
+) -> None:
+    tmp_path.joinpath(name).write_bytes(b"x")
+    log = name if link is None else "run.log"
+    if link is not None:
+        link(tmp_path / name, tmp_path / log)
+    given = replace(
+        told(tmp_path, log=log),
+        prompt=tmp_path / "mine.md",
+        local_model=str(tmp_path / "model.gguf"),
+    )
+    with pytest.raises(UsageError, match=f"run.log: this is {what}|{name}: this is {what}"):
+        require_own_paths(given, folder=tmp_path)
+    require_own_paths(replace(given, log=False), folder=tmp_path)
 
 
 def test_files_of_their_own_are_taken(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from artist_bio_gen.database.ids import IdKind
 from artist_bio_gen.errors import UsageError
-from artist_bio_gen.parser import MAX_ID_BYTES, ColumnChoice, choose_columns, parse
+from artist_bio_gen.parser import MAX_ID_BYTES, ColumnChoice, Fingerprints, choose_columns, parse
 from artist_bio_gen.sources import open_source
 from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row
 
@@ -293,6 +293,31 @@ def has_nul(value: Json) -> bool:
     if isinstance(value, dict):
         return any(map(has_nul, [*value, *value.values()]))
     return isinstance(value, list) and any(map(has_nul, value))
+
+
+# Fingerprints without artists
+
+CELLS = st.text(
+    st.sampled_from("aB9é\u4e00%{}[]:',\"\\ \t\n\x00\x7f\u00a0\u200b\ud800"), max_size=4
+)
+KEYS = st.lists(st.text(min_size=1, max_size=6), min_size=5, max_size=5, unique=True)
+
+
+@given(KEYS, st.lists(st.lists(CELLS, min_size=7, max_size=7), max_size=4), st.booleans())
+def test_a_fingerprint_is_the_artists(keys: list[str], rows: list[list[str]], some: bool) -> None:
+    """Where one is told at all; and it is told for each plain row."""
+    names = ["\n id", "\n name", *keys]
+    data = tuple(range(2, 7)) if some else ()
+    choice = ColumnChoice(tuple(map(Column, names)), 0, 1, data)
+    told = Fingerprints(choice).of(rows)
+    assert len(told) == len(rows)
+    for row, fingerprint in zip(rows, told, strict=True):
+        (parsed,) = parse([Row(1, ("id", *row[1:]))], choice)
+        if fingerprint is not None:
+            assert isinstance(parsed, Artist)
+            assert fingerprint == parsed.input_sha256
+        elif isinstance(parsed, Artist):
+            assert any(not cell.isalnum() for cell in row if cell)
 
 
 # Real input

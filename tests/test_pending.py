@@ -75,7 +75,7 @@ def test_rows_are_counted_by_what_is_to_be_done_with_them() -> None:
         Rejected(18, "no id"),
     )
     assert found.whole
-    assert found.front == 6
+    assert found.front.rows == 6
     assert found.counts() == {
         "rows": 18,
         "finished": 6,
@@ -130,20 +130,20 @@ def test_those_before_the_first_that_is_left_are_final(first: Left | Failed) -> 
     look = Look()
     front = [done(1), Skipped(artist(2), "failed"), Skipped(artist(3), "left")]
     found = look(*front[:1], Rejected(9, "no id"), *front[1:], first, done(5))
-    assert found.front == 4
+    assert found.front.rows == 4
     assert look.skipped == front
 
 
 def test_with_nothing_left_all_are_the_front() -> None:
     look = Look()
-    assert look(done(1), Rejected(2, "no id"), done(3)).front == 3
+    assert look(done(1), Rejected(2, "no id"), done(3)).front.rows == 3
     assert look.skipped == [done(1), done(3)]
 
 
 def test_the_first_signal_ends_the_look() -> None:
     look = Look(stop_after=2)
     found = look.through(done(number) for number in count())
-    assert (found.whole, found.rows, found.front) == (False, 2, 2)
+    assert (found.whole, found.rows, found.front.rows) == (False, 2, 2)
     assert look.skipped == [done(0), done(1)]
 
 
@@ -153,7 +153,7 @@ def test_an_input_that_breaks_off_is_left_to_the_work_to_tell() -> None:
         raise InputError("artists.csv: the disk is gone")
 
     found = Look().through(verdicts())
-    assert (found.whole, found.front) == (False, 1)
+    assert (found.whole, found.front.rows) == (False, 1)
 
 
 def test_a_long_look_is_told_now_and_then() -> None:

@@ -370,5 +370,5 @@ def test_named_pipes_are_not_waited_for(path: Path) -> None:
     os.mkfifo(beside(path, "head"))
     assert (find_id(path), noted_seq(path)) == (None, 0)
     os.mkfifo(path)
-    with pytest.raises(LedgerFileError, match="is no regular file"):
+    with pytest.raises(UsageError, match="is no regular file"):
         find_id(path)

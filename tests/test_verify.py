@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.errors import UsageError
 from artist_bio_gen.ledger.line import draft, first_prev, seal
 from artist_bio_gen.ledger.repeats import Repeats
 from artist_bio_gen.ledger.segments import beside, segment_path
@@ -412,7 +412,7 @@ def test_a_head_beside_the_ledger_that_cannot_be_read_is_told(path: Path, noted:
 
 
 def test_a_folder_is_no_ledger(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="is a folder"):
         check(tmp_path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,8 @@ _LEFT = {
     "--list",
     "list_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to list what is left; with --yes, else, beside the ledger.",
+    help="Where to list what is left, also without --yes; with it, else, beside the ledger. Only an"
+    " earlier list is overwritten.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
 @click.pass_context
@@ -66,8 +67,9 @@ def adopt_command(
     --resume; a bio of which the table has another text is left as it is, unless --replace is
     given. May be stopped and given again at any time.
     """
-    from artist_bio_gen.adopt import adopt
+    from artist_bio_gen.adopt import adopt, usual_list
     from artist_bio_gen.cli.signals import on_signals
+    from artist_bio_gen.ledger.segments import real
     from artist_bio_gen.masking import redact
     from artist_bio_gen.processor.control import Control
     from artist_bio_gen.telemetry import Telemetry
@@ -84,7 +86,10 @@ def adopt_command(
         control.stop(f"interrupted by {name}")
         say("stopping; give the same command again to go on")
 
-    with _log(told) as hooks, on_signals(stop):
+    others = {"the file to be taken over": old}
+    if told.yes or list_path is not None:
+        others["the list of what is left"] = list_path or usual_list(real(told.output))
+    with _log(told, others) as hooks, on_signals(stop):
         found = adopt(
             told,
             old,
@@ -105,12 +110,12 @@ def adopt_command(
 
 
 @contextlib.contextmanager
-def _log(told: config.Settings) -> Iterator[list[Hook]]:
+def _log(told: config.Settings, others: Mapping[str, Path]) -> Iterator[list[Hook]]:
     """The commit log, as of a run; only where something is done."""
     from artist_bio_gen.cli.paths import log_file, require_own_paths
     from artist_bio_gen.telemetry.commit_log import CommitLog
 
-    require_own_paths(told)
+    require_own_paths(told, others=others)
     path = log_file(told)
     if not (told.log and told.yes and path.parent.is_dir()):
         yield []

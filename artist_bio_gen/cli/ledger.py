@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from artist_bio_gen.errors import UsageError
+from artist_bio_gen.errors import LimitError, UsageError
+
+if TYPE_CHECKING:
+    from artist_bio_gen.ledger.reading import Tail
 
 FOLLOW_EVERY_S = 0.5
 _NAME_WIDTH = 30
@@ -45,7 +48,7 @@ def show(ledger: Path, seq: int | None, artist_id: str | None, raw: bool, as_jso
     elif seq is not None:
         chosen = iter([reading.line(ledger, seq)])
     else:
-        chosen = iter(reading.Tail(ledger, 1).lines)
+        chosen = _last(reading.Tail(ledger, 1))
     with _quiet():
         _show(chosen, _form(raw, as_json, in_full))
 
@@ -65,7 +68,7 @@ def tail(ledger: Path, count: int, follow: bool, raw: bool, as_json: bool) -> No
     end = Tail(ledger, count)
     form = _form(raw, as_json, in_short)
     with _quiet():
-        _show(end.lines, form)
+        _show(_last(end), form)
         if follow:
             _follow(end.more, lambda new: _show(new, form), time.sleep)
         elif end.torn:
@@ -117,12 +120,8 @@ def export_command(ledger: Path, form: str, newest: bool, target: Path | None) -
     pieces = export(ledger, form, newest=newest)
     if target is None:
         with _quiet():
-            out = sys.stdout.buffer
-            try:
-                for piece in pieces:
-                    out.write(piece)
-            finally:
-                out.flush()
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
         return
     if os.path.lexists(target):
         raise UsageError(f"{target}: is there already and is not overwritten; name another file")
@@ -215,6 +214,12 @@ def _one_line(text: str) -> str:
 # ---- choosing ---------------------------------------------------------------------------------
 
 
+def _last(end: Tail) -> Iterator[bytes]:
+    yield from end.lines
+    if end.damage is not None:
+        raise end.damage
+
+
 def _of_artist(ledger: Path, artist_id: str) -> Iterator[bytes]:
     """UsageError when there is none: ids are compared as they stand in the ledger."""
     import orjson
@@ -249,10 +254,18 @@ def _follow(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ends without a word when nobody reads on, as `| head` does."""
+    """Ends without a word when nobody reads on, as `| head` does. LimitError when the standard
+    output takes no more, as on a full disk."""
     try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as exc:
+        if exc.filename is not None:
+            raise  # of a file
+        if not isinstance(exc, BrokenPipeError):
+            told = f"the standard output takes no more: {exc.strerror}"
+            raise LimitError(told) from exc
         # So that Python's own flush at the end finds somewhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from artist_bio_gen.config import Settings
+from artist_bio_gen.config import ENV_FILES, Settings
 from artist_bio_gen.errors import UsageError
-from artist_bio_gen.ledger.belonging import belongs_to, own_files
+from artist_bio_gen.ledger.belonging import belongs_to, require_files
 from artist_bio_gen.ledger.segments import real
 from artist_bio_gen.sources import STDIN
 from artist_bio_gen.values import path_text
@@ -18,8 +19,11 @@ def log_file(settings: Settings) -> Path:
     return settings.log_file or settings.output.with_name(f"{settings.output.name}.log")
 
 
-def require_own_paths(settings: Settings) -> None:
-    """UsageError when ledger, log and input are not files of their own. Opens nothing."""
+def require_own_paths(
+    settings: Settings, *, others: Mapping[str, Path] | None = None, folder: Path = Path()
+) -> None:
+    """UsageError when ledger, log and input are not files of their own, or the log is one of the
+    `others` or of those that settings are read from, in `folder` too. Opens nothing."""
     ledger = _ledger(settings.output)
     source = None if settings.input in (None, STDIN) else Path(settings.input or "")
     if source is not None and (own := belongs_to(ledger, source)):
@@ -33,10 +37,19 @@ def require_own_paths(settings: Settings) -> None:
     shown = f"--log-file {path_text(log)}"
     if own := belongs_to(ledger, log):
         raise UsageError(f"{shown}: {path_text(own)} belongs to the ledger; name another file")
-    if source is not None and _is_same(log, source):
-        raise UsageError(f"{shown}: this is the input; name another file")
+    apart: list[tuple[str, Path | None]] = [
+        ("the input", source),
+        ("the prompt", settings.prompt),
+        ("the model's weights", Path(settings.local_model) if settings.local_model else None),
+        *(("a file of settings", folder / name) for name in ENV_FILES),
+        *(others or {}).items(),
+    ]
+    there = [(what, path) for what, path in apart if path is not None]
+    for what, path in there:
+        if _is_same(log, path):
+            raise UsageError(f"{shown}: this is {what}; name another file")
     # An old log is kept as <log>.1 and so on, in place of whatever is there.
-    for other in (ledger, *([] if source is None else [source])):
+    for other in (ledger, *(path for _, path in there)):
         if _is_old_log(log, other):
             raise UsageError(
                 f"{shown}: an old log would be put in the place of {path_text(other)}; name"
@@ -55,12 +68,7 @@ def _ledger(output: Path) -> Path:
         raise UsageError(f"{shown}: is a link to itself; name a file") from exc
     if not ledger.name or ledger.is_dir():
         raise UsageError(f"{shown}: is a folder; name a file in it, as out.jsonl")
-    for each in own_files(ledger):
-        if each.exists() and not each.is_file():
-            raise UsageError(
-                f"{path_text(each)}: is no regular file, as what belongs to a ledger must be;"
-                " name another ledger with --output"
-            )
+    require_files(ledger)
     return ledger
 
 

@@ -52,11 +52,13 @@ def repair_command(ctx: click.Context, ledger: Path, ledger_id: str | None, as_j
 def _repair(told: Settings, ledger: Path, ledger_id: str | None) -> Repair:
     from artist_bio_gen.database.mending import MendingStore
     from artist_bio_gen.database.opening import open_database
+    from artist_bio_gen.ledger.belonging import require_files
     from artist_bio_gen.ledger.segments import real
     from artist_bio_gen.ledger.sharing import require_local
     from artist_bio_gen.repair import repair
 
     path = real(ledger)
+    require_files(path)
     if not told.allow_network_filesystem:
         require_local(path)
     address = open_database(

@@ -8,17 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from artist_bio_gen import config
 from artist_bio_gen.cli.options import SettingsCommand, settings, settings_options
 from artist_bio_gen.config import Settings
-from artist_bio_gen.errors import EXIT_DISAGREE, EXIT_DONE
+from artist_bio_gen.errors import EXIT_DISAGREE, EXIT_DONE, UsageError
 from artist_bio_gen.masking import redact
 
 if TYPE_CHECKING:
+    from artist_bio_gen.database.mending import MendingStore
     from artist_bio_gen.restore import Restored
 
 
@@ -56,38 +57,54 @@ def restore_command(ctx: click.Context, ledger: Path, replace: bool, as_json: bo
 
 
 def _restore(told: Settings, path: Path, *, replace: bool) -> Restored:
-    from artist_bio_gen.database.mending import MendingStore, NoTables, lacks_tables
-    from artist_bio_gen.database.opening import open_database
+    from artist_bio_gen.database.mending import NoTables, lacks_tables
+    from artist_bio_gen.ledger.belonging import require_files
     from artist_bio_gen.ledger.ledger import Ledger
-    from artist_bio_gen.ledger.segments import real
+    from artist_bio_gen.ledger.segments import find_id, real
     from artist_bio_gen.ledger.sharing import require_local
     from artist_bio_gen.restore import restore
 
     path = real(path)
+    require_files(path)
     if not told.allow_network_filesystem:
         require_local(path)
+    if path.is_file() and not path.stat().st_size and find_id(path) is None:
+        _refuse_empty(told, path)
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(path))
-        if (
-            told.database_url is not None
-            and not (told.yes or told.migrate)
-            and lacks_tables(told.database_url, told.table)
-        ):
+        may_make = told.yes or told.migrate
+        if told.database_url is not None and not may_make and lacks_tables(told.database_url):
             return restore(ledger, NoTables(), apply=False)
-        address = open_database(
-            told.database_url,
-            table=told.table,
-            allow_fsync_off=told.allow_fsync_off,
-            may_embed=told.embedded or told.yes or sys.stderr.isatty(),
-            may_migrate=told.yes or told.migrate,
-            may_create_table=told.yes,
-            data_dir=told.data_dir,
-            say=_say,
-        )
-        store = stack.enter_context(
-            MendingStore(address, table=told.table, on_trouble=_say, sleep=time.sleep)
-        )
+        store = stack.enter_context(_store(told, may_make=may_make))
         return restore(ledger, store, apply=told.yes, replace=replace)
+
+
+def _refuse_empty(told: Settings, path: Path) -> NoReturn:
+    """For a file that does not tell which ledger it is, no id is made up: perhaps it had lines."""
+    from artist_bio_gen.database.mending import lacks_tables
+    from artist_bio_gen.resume import require_id
+
+    if told.database_url is None or not lacks_tables(told.database_url):
+        with _store(told, may_make=False) as store:
+            require_id(path, store)
+    raise UsageError(f"{path}: holds no line, so there is nothing to restore")
+
+
+def _store(told: Settings, *, may_make: bool) -> MendingStore:
+    from artist_bio_gen.database.mending import MendingStore
+    from artist_bio_gen.database.opening import open_database
+
+    address = open_database(
+        told.database_url,
+        table=told.table,
+        allow_fsync_off=told.allow_fsync_off,
+        may_embed=told.embedded or told.yes or sys.stderr.isatty(),
+        may_migrate=may_make,
+        may_create_table=may_make and told.yes,
+        data_dir=told.data_dir,
+        say=_say,
+    )
+    return MendingStore(address, table=told.table, on_trouble=_say, sleep=time.sleep)
 
 
 def _say(text: str) -> None:

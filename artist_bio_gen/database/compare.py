@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from artist_bio_gen.database.begun import Begun, ledgers_at
 from artist_bio_gen.database.connect import connect, connect_first, describe, table_identifier
 from artist_bio_gen.database.table import check_table
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
@@ -103,6 +104,10 @@ class Snapshot:
     def runs(self) -> set[str]:
         """The runs it knows, whatever their ledger."""
         return {row[0] for row in self._questions.execute(_RUNS)}
+
+    def begun_at(self, path: str) -> Begun:
+        """The ledgers that were begun at this absolute path and have lines."""
+        return ledgers_at(self._questions, path) if self._has_tables() else []
 
     def _has_tables(self) -> bool:
         row = self._questions.execute("select to_regclass('artist_bio_gen.heads')").fetchone()

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from artist_bio_gen.database.connect import at_the_start, connect_first, table_identifier
 from artist_bio_gen.database.ids import IdKind
-from artist_bio_gen.database.migrate import pending, table_exists
+from artist_bio_gen.database.migrate import has_commits
 from artist_bio_gen.database.store import BioStore, CommitRow, RowsRefusedError
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.values import Head
@@ -78,18 +78,6 @@ class MendingStore(BioStore):
             row = conn.execute(_FAULTY, asked).fetchone()
             assert row is not None
             return int(row[0]), int(row[1])
-
-        return self._riding_out(ask)
-
-    def ledgers_at(self, path: str) -> list[tuple[str, int]]:
-        """(id, last number) of the ledgers that were begun at this path."""
-
-        def ask(conn: psycopg.Connection) -> list[tuple[str, int]]:
-            return conn.execute(
-                "select ledger::text, seq from artist_bio_gen.heads where path = %s"
-                " order by updated_at desc",
-                [path],
-            ).fetchall()
 
         return self._riding_out(ask)
 
@@ -198,11 +186,11 @@ class NoTables:
         return list(runs)
 
 
-def lacks_tables(conninfo: str, table: str) -> bool:
-    """Has this database not all tables yet, the program's own or the artists'? ConfigError when it
+def lacks_tables(conninfo: str) -> bool:
+    """Has this database none of the program's tables, and so no commit row? ConfigError when it
     cannot be asked."""
     with at_the_start(conninfo), connect_first(conninfo) as conn:
-        return bool(pending(conn)) or not table_exists(conn, table)
+        return not has_commits(conn)
 
 
 def _columns(rows: Sequence[CommitRow]) -> dict[str, Any]:

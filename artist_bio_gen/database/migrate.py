@@ -67,6 +67,10 @@ def table_exists(conn: psycopg.Connection, table: str) -> bool:
     return _exists(conn, table_identifier(table).as_string(conn))
 
 
+def has_commits(conn: psycopg.Connection) -> bool:
+    return _exists(conn, "artist_bio_gen.commits")
+
+
 def migrate(conninfo: str, *, table: str) -> list[str]:
     """Applies what is missing and makes `table` where there is none. Returns a line for each
     thing done. All in one transaction: a crash leaves the database as it was."""

@@ -130,3 +130,23 @@ def known_statement(table: str, kind: IdKind) -> sql.Composed:
     ) f on true
     """
     ).format(table=_in_statement(table), type=type_)
+
+
+# Two texts instead of thousands of rows: they are much quicker to receive. Artists with what
+# parts the texts in their ids are left out, as are bios that are not the artist's newest: to look
+# for a newer one costs as much as all else, so it is not done where each artist has one. By the
+# primary key, whose order the inner part gives.
+PAGE_OF_COMMITS = """
+    select count(*), max(c.seq), string_agg(c.artist_id, E'\\n') filter (where plain),
+        string_agg(c.input_sha256 || case when c.prompt_sha256 = %(prompt)s then '' else '!' end,
+            E'\\n') filter (where plain)
+    from (
+        select seq, artist_id, input_sha256, prompt_sha256,
+            strpos(artist_id, E'\\n') = 0 and octet_length(input_sha256) = 64
+                and case when %(one_each)s then generation = 1 else not exists (
+                    select from artist_bio_gen.commits n where n.artist_id = o.artist_id
+                        and n.ledger = o.ledger and n.generation > o.generation) end as plain
+        from artist_bio_gen.commits o
+        where ledger = %(ledger)s and seq > %(after)s order by seq limit %(limit)s
+    ) c
+"""

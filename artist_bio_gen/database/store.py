@@ -19,9 +19,11 @@ from typing import Any, Self, TypeVar
 import psycopg
 import tenacity
 
+from artist_bio_gen.database.begun import Begun, ledgers_at
 from artist_bio_gen.database.connect import connect, connect_first, describe, passes
 from artist_bio_gen.database.last_word import LastWord
 from artist_bio_gen.database.statements import (
+    PAGE_OF_COMMITS,
     RECORD_FAILURE,
     commit_statement,
     failure_values,
@@ -93,6 +95,18 @@ class Known:
     failed_run: str | None
     failed_transient: bool | None
     failed_before_again: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Commit rows that follow each other: how many, the number of the last, and of those that can
+    be told in short the artist's id and the fingerprint of its input, with a mark behind it where
+    the prompt's is not the one that was given."""
+
+    rows: int
+    last_seq: int
+    ids: Sequence[str]
+    fingerprints: Sequence[str]
 
 
 class BioStore:
@@ -180,6 +194,10 @@ class BioStore:
             )
 
         self._riding_out(insert)
+
+    def ledgers_at(self, path: str) -> Begun:
+        """The ledgers that were begun at this absolute path and have lines."""
+        return self._riding_out(partial(ledgers_at, path=path))
 
     def line_hash(self, ledger: str, seq: int) -> str | None:
         """Hash of the commit row with this number, None without one."""
@@ -316,6 +334,29 @@ class BioStore:
             asked = {"ledger": ledger, "ids": list(ids), "table": self._table_name}
             rows = conn.execute(self._known_sql, asked)
             return {row[0]: Known(*row[1:]) for row in rows}
+
+        return self._riding_out(ask)
+
+    def page_of_commits(
+        self, ledger: str, *, after: int, limit: int, prompt_sha256: str, one_bio_each: bool
+    ) -> Page:
+        """The next commit rows behind this number. `one_bio_each`: no artist has two bios in this
+        ledger, so that the newest need not be looked for."""
+
+        def ask(conn: psycopg.Connection) -> Page:
+            asked = {
+                "ledger": ledger,
+                "after": after,
+                "limit": limit,
+                "prompt": prompt_sha256,
+                "one_each": one_bio_each,
+            }
+            row = conn.execute(PAGE_OF_COMMITS, asked).fetchone()
+            assert row is not None
+            rows, last, ids, fingerprints = row
+            if ids is None:
+                return Page(rows, last or after, (), ())
+            return Page(rows, last, ids.split("\n"), fingerprints.split("\n"))
 
         return self._riding_out(ask)
 

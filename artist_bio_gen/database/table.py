@@ -22,6 +22,8 @@ def check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
     ).fetchall()
     types: dict[str, str] = {name: sql_type for name, sql_type, _ in rows}
     loose: dict[str, str | None] = {name: collation for name, _, collation in rows}
+    if not types and not _exists(conn, table):
+        raise ConfigError(f"there is no table {table}; name another with --table")
     if lacking := [name for name in _COLUMNS if name not in types]:
         raise ConfigError(
             f"table {table} has no column {lacking[0]!r} (it has: {', '.join(types) or 'none'});"
@@ -40,3 +42,9 @@ def check_table(conn: psycopg.Connection, table: str) -> tuple[IdKind, str]:
     ).fetchone()
     assert name is not None
     return IdKind.of(types["id"], table=table, column="id"), str(name[0])
+
+
+def _exists(conn: psycopg.Connection, table: str) -> bool:
+    named = table_identifier(table).as_string(conn)
+    row = conn.execute("select to_regclass(%s) is not null", [named]).fetchone()
+    return bool(row and row[0])

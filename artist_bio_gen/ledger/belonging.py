@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from artist_bio_gen.errors import UsageError
+from artist_bio_gen.values import path_text
+
 _SIDE_FILES = (
     r"(head|lock|new|mending|fsync-failed|failed\.jsonl|(journal|quarantine|run)\..*)(\..+)?"
 )
@@ -32,6 +35,19 @@ def own_files(ledger: Path) -> Iterator[Path]:
     except OSError:  # opening the ledger tells what is wrong
         return
     yield from (ledger.parent / name for name in names if is_own_name(ledger, name))
+
+
+def require_files(ledger: Path) -> None:
+    """UsageError when something of it is there and is no regular file: a named pipe would be waited
+    for, and a device has no end. `ledger` is no link (`segments.real`)."""
+    if ledger.is_dir():
+        raise UsageError(f"{path_text(ledger)}: is a folder; name a file in it, as out.jsonl")
+    for each in (ledger, *own_files(ledger)):
+        if each.exists() and not each.is_file():
+            raise UsageError(
+                f"{path_text(each)}: is no regular file, as what belongs to a ledger must be;"
+                " name another ledger"
+            )
 
 
 def belongs_to(ledger: Path, path: Path) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 from artist_bio_gen.errors import LedgerFileError
-from artist_bio_gen.ledger.line import follows, is_whole, seq_of
+from artist_bio_gen.ledger.ahead import in_ranges
+from artist_bio_gen.ledger.line import HASH_TAIL, is_first_bio, is_whole, seq_of
 from artist_bio_gen.ledger.segments import LONGEST_LINE
 from artist_bio_gen.values import Head
 
@@ -25,7 +28,8 @@ class Scan:
     """What a check found. `head` and `size` (bytes of `file`) tell where the last line that
     verifies ends; behind it stands nothing (`damage` None) or what `damage` tells. Where an
     earlier file of the ledger is bad, `file` is that one. `unsynced`: an fsync of `file` had
-    failed, so that a new segment has to be begun."""
+    failed, so that a new segment has to be begun. `noted`: all of it was checked up to the last
+    stop, and nothing was written since, so it was not read again."""
 
     head: Head
     file: Path
@@ -33,28 +37,52 @@ class Scan:
     file_size: int
     damage: Damage | None
     unsynced: bool = False
+    noted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far a file verifies: its last line, the byte behind it, what stands there, and whether
+    each line is the first bio of its artist."""
+
+    head: Head
+    size: int
+    damage: Damage | None
+    first_bios: bool
 
 
 def scan_file(
-    path: Path, head: Head, size: int, last: int | None = None
-) -> tuple[Head, int, Damage | None]:
+    path: Path,
+    head: Head,
+    size: int,
+    last: int | None = None,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Checked:
     """Checks `path` from byte `size` on, which stands behind the line that is `head`. With
     `last`, up to that line only; a file that ends before it is damaged. LedgerFileError when it
-    cannot be read."""
-    seq, prev = head.seq, head.hash
+    cannot be read; StoppedError when a long one is `cancelled`."""
+    seq, prev, first_bios = head.seq, head.hash, True
     damage: Damage | None = None
     with reading(path) as file:
+        stop = os.fstat(file.fileno()).st_size
+        if found := in_ranges(path, size, stop, prev, seq, last, cancelled):
+            seq, prev, size, first_bios = found.last, found.hash, found.end, found.first_bios
         file.seek(size)
+        sha256 = hashlib.sha256
         while seq != last and (data := file.readline(LONGEST_LINE)):
-            digest = follows(data[:-1], prev) if data.endswith(b"\n") else None
-            if digest is None or seq_of(data) != seq + 1:
+            digest = sha256(data[: -HASH_TAIL - 1]).hexdigest()
+            if not data.endswith(f',"prev":"{prev}","hash":"{digest}"}}\n'.encode()) or (
+                not is_first_bio(data, seq + 1) and seq_of(data) != seq + 1
+            ):
                 damage = _kind_of_damage(data, file.readline)
                 break
             seq, prev = seq + 1, digest
+            first_bios = first_bios and is_first_bio(data, seq)
             size += len(data)
     if last is not None and seq != last:
         damage = "damaged"
-    return Head(head.ledger, seq, prev), size, damage
+    return Checked(Head(head.ledger, seq, prev), size, damage, first_bios)
 
 
 @contextmanager

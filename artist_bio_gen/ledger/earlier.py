@@ -231,7 +231,7 @@ def as_earlier(line: Mapping[str, Json]) -> dict[str, Json]:
     data, request = line["artist_data"], line["request"]
     if len(data) == 1 and isinstance(data.get(DATA_COLUMN), str):
         data = data[DATA_COLUMN]
-    if "parameters" in request:
+    if line["latency_ms"] is not None:  # only of what was taken over it is not known
         prompt = request.get("prompt_id", request.get("prompt"))
         request = earlier_request(prompt, request["variables"], request["version"])
     given = {**line, "artist_data": data or None, "request": request}

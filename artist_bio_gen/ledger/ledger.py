@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +27,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
-from artist_bio_gen.ledger.check import Scan, reading, scan_file
+from artist_bio_gen.ledger.check import Checked, Scan, reading, scan_file
 from artist_bio_gen.ledger.files import (
     PRIVATE,
     REAL,
@@ -37,7 +37,8 @@ from artist_bio_gen.ledger.files import (
     write_all,
     write_file,
 )
-from artist_bio_gen.ledger.line import Line, first_prev, seq_of
+from artist_bio_gen.ledger.line import Line, first_prev, is_first_bio, seq_of
+from artist_bio_gen.ledger.note import Watch, ends_with, read_note
 from artist_bio_gen.ledger.segments import (
     LONGEST_LINE,
     beside,
@@ -59,9 +60,10 @@ def _empty(ledger_id: str) -> Head:
 
 class Ledger:
     """An open ledger. `head` and `size` are what this process knows of the file; they are true
-    while the lock is held and `catch_up` has been asked. `cancelled` ends a wait for the lock, with
-    StoppedError. One instance serves one thread at a time: the committer's, and before and after
-    it the runner's."""
+    while the lock is held and `catch_up` has been asked. `one_bio_each`: no artist has a second
+    bio among the lines up to `head`. `cancelled` ends a wait for the lock, and the check of a
+    long file, with StoppedError. One instance serves one thread at a time: the committer's, and
+    before and after it the runner's."""
 
     def __init__(
         self,
@@ -83,6 +85,8 @@ class Ledger:
         self._cancelled = cancelled
         self._broken: str | None = None
         self._sidecar = Sidecar(beside(path, "lock"), cancelled)
+        self.one_bio_each = True
+        self._watch = Watch()
 
     @property
     def first_prev(self) -> str:
@@ -239,10 +243,11 @@ class Ledger:
             return True
         if size < self.size:
             return False
-        head, size, damage = scan_file(self.file, self.head, self.size)
-        if damage is not None:
+        found = scan_file(self.file, self.head, self.size, cancelled=self._cancelled)
+        if found.damage is not None:
             return False
-        self.head, self.size = head, size
+        self.head, self.size = found.head, found.size
+        self.one_bio_each = self.one_bio_each and found.first_bios
         return True
 
     def append(self, lines: Sequence[Line]) -> None:
@@ -257,8 +262,13 @@ class Ledger:
         if self._unsynced:
             self._begin_segment([data])
         else:
+            self._watch.require(self.file, self._fd)
             self._write(data)
+            self._watch.note(self.file, self._fd)
             self._sync()
+        self.one_bio_each = self.one_bio_each and all(
+            is_first_bio(line.data, line.seq) for line in lines
+        )
         self.head = Head(self.id, lines[-1].seq, lines[-1].hash)
         self.size += len(data)
 
@@ -283,22 +293,45 @@ class Ledger:
                 " the database; mend the disk, then --resume, which goes on in a new file"
             ) from exc
 
-    def scan(self) -> Scan:
+    def scan(self, *, trust_note: bool = False) -> Scan:
         """Checks all files, line by line, in flat memory, and takes `head` and `size` from what
-        verifies. Under the lock."""
-        head, size, damage = _empty(self.id), 0, None
+        verifies. Under the lock. With `trust_note` they are not read again when the head beside
+        the ledger notes that they were checked, and none of them was touched since."""
         file_size = os.fstat(self._fd).st_size
+        files = segments(self.path)
+        self._watch = Watch()
+        for segment in files:
+            self._watch.note(segment.path, self._fd if segment.path == self.file else None)
+        unsynced = self._synced_size() is not None
+        if trust_note and not unsynced and self._take_note():
+            return Scan(self.head, self.file, self.size, file_size, None, noted=True)
+        found = Checked(_empty(self.id), 0, None, True)
+        one_bio_each = True
         # Pages that could not be written count as written and are read from memory as if they
         # were, until they are dropped: what is checked should be what the disk has.
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._fd, max(0, file_size - _TAIL), 0, os.POSIX_FADV_DONTNEED)
-        for segment in segments(self.path):
-            head, size, damage = scan_file(segment.path, head, 0, segment.last)
-            if damage is not None and segment.last is not None:
-                return Scan(head, segment.path, size, segment.path.stat().st_size, damage)
-        self.head, self.size = head, size
-        unsynced = self._synced_size() is not None
-        return Scan(head, self.file, size, file_size, damage, unsynced)
+        for segment in files:
+            found = scan_file(segment.path, found.head, 0, segment.last, cancelled=self._cancelled)
+            one_bio_each = one_bio_each and found.first_bios
+            if found.damage is not None and segment.last is not None:
+                size = segment.path.stat().st_size
+                return Scan(found.head, segment.path, found.size, size, found.damage)
+        self.head, self.size, self.one_bio_each = found.head, found.size, one_bio_each
+        return Scan(found.head, self.file, found.size, file_size, found.damage, unsynced)
+
+    def _take_note(self) -> bool:
+        """Takes head and size from the note beside the ledger, if it is of these very files and
+        the last line is the one that it tells of."""
+        noted = read_note(self.path)
+        if noted is None or noted.ledger != self.id or not self._watch.saw(noted.files):
+            return False
+        size = os.fstat(self._fd).st_size
+        if not ends_with(self._fd, size, noted.seq, noted.hash):
+            return False
+        self.head, self.size = Head(self.id, noted.seq, noted.hash), size
+        self.one_bio_each = noted.one_bio_each
+        return True
 
     def renew(self) -> None:
         """Begins a new segment with the lines that stand behind the last one synced, as far as
@@ -341,6 +374,7 @@ class Ledger:
             ) from exc
         os.close(self._fd)
         self._fd, self.file, self.size, self._unsynced = fd, path, 0, False
+        self._watch.note(path, fd)
         with suppress(OSError):  # it names the file before, and so says nothing any more
             self._files.unlink(str(self._marker))
 
@@ -374,6 +408,10 @@ class Ledger:
                 for block in _blocks(self._fd, self.size):
                     write_all(self._files, out, block)
                 self._files.fsync(out)
+            except OSError:
+                with suppress(OSError):  # a part of it is of no use: the ledger has it all
+                    self._files.unlink(str(target))
+                raise
             finally:
                 os.close(out)
             sync_folder(self._files, self.path.parent)
@@ -385,6 +423,7 @@ class Ledger:
             ) from exc
         # The lines before may be those of a process that was killed before its own sync.
         self._sync()
+        self._watch.note(self.file, self._fd)
         return target
 
     def line_hash(self, seq: int) -> str | None:
@@ -407,15 +446,19 @@ class Ledger:
                     if after < segment.first or seq_of(data) > after:
                         yield data[:-1]
 
-    def save_head(self) -> None:
-        """Writes the copy of the head beside the ledger."""
-        content = {
+    def save_head(self, *, done: Mapping[str, object] | None = None) -> None:
+        """Writes the copy of the head beside the ledger; and, if all lines were checked or written
+        by this process, and nobody else has touched a file meanwhile, how the files look now, and
+        with them what is `done` of an input."""
+        content: dict[str, object] = {
             "ledger": self.id,
             "seq": self.head.seq,
             "hash": self.head.hash,
             "file": self.file.name,
             "size": self.size,
         }
+        if files := self._watch.untouched(self.file, self._fd, self.size):
+            content["checked"] = {"files": files, "one_bio_each": self.one_bio_each, "done": done}
         write_file(self._files, beside(self.path, "head"), orjson.dumps(content) + b"\n")
 
     def _require_sound(self) -> None:

@@ -125,6 +125,12 @@ def seq_of(data: bytes) -> int:
     return int(data[start : data.index(b",", start)])
 
 
+def is_first_bio(data: bytes, seq: int) -> bool:
+    """Is it a line of this number, with its artist's first bio in this ledger? False for one that
+    the program has not written in its own order of fields."""
+    return data.startswith(b'%d,"generation":1,' % seq, data.rfind(_SEQ_KEY) + len(_SEQ_KEY))
+
+
 def fields(data: bytes) -> dict[str, Any]:
     """The line as a mapping; for reading single lines, not for checking them."""
     parsed: dict[str, Any] = orjson.loads(data)

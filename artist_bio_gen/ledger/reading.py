@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from artist_bio_gen.errors import InputError, LedgerError, UsageError
+from artist_bio_gen.ledger.belonging import require_files
 from artist_bio_gen.ledger.line import fields, first_prev, follows, is_whole, seq_of
 from artist_bio_gen.ledger.segments import LONGEST_LINE, Segment, find_id, real, segments
 
@@ -47,24 +48,29 @@ def lines(ledger: Path) -> Iterator[bytes]:
 
 
 def line(ledger: Path, seq: int) -> bytes:
-    """Line `seq`, found without reading those before it. UsageError when there is none."""
+    """Line `seq`, found without reading those before it. UsageError when the ledger does not go so
+    far, LedgerError when it is not there all the same."""
     ledger = _there(ledger)
     segment = next(each for each in reversed(segments(ledger)) if each.first <= max(seq, 1))
     try:
         with _opened(segment.path) as file:
-            found = _search(file, seq)
+            place = _search(file, seq, os.fstat(file.fileno()).st_size)
+            found = None if place is None else place[1]
     except ValueError:  # something in the file is no line: where, the way from the start tells
         found = next((data for data in lines(ledger) if seq_of(data) == seq), None)
     if found is None:
-        raise UsageError(f"{ledger}: has no line {seq}; its last is {last_seq(ledger):,}")
+        if seq <= (last := last_seq(ledger)):
+            raise _gap(ledger, segment.path, seq, seq)
+        raise UsageError(f"{ledger}: has no line {seq}; its last is {last:,}")
     if not is_whole(found):
         raise damage(ledger, segment.path, seq - 1, found + b"\n")
     return found
 
 
-def _search(file: BinaryIO, seq: int) -> bytes | None:
-    """By halving. ValueError where something is found that is no line."""
-    low, high = 0, os.fstat(file.fileno()).st_size  # the line begins from low on, before high
+def _search(file: BinaryIO, seq: int, end: int) -> tuple[int, bytes] | None:
+    """Line `seq` and where it begins, by halving what stands before byte `end`. ValueError where
+    something is found that is no line."""
+    low, high = 0, end  # the line begins from low on, before high
     while high - low > _BLOCK:
         middle = (low + high) // 2
         file.seek(middle)
@@ -77,26 +83,36 @@ def _search(file: BinaryIO, seq: int) -> bytes | None:
     file.seek(low)
     while data := file.readline(LONGEST_LINE):
         if (number := seq_of(data)) >= seq:
-            return data.removesuffix(b"\n") if number == seq else None
+            return (low, data.removesuffix(b"\n")) if number == seq else None
+        low += len(data)
     return None
 
 
 def last_seq(ledger: Path) -> int:
-    """The number of the last line; 0 for a ledger without one."""
-    found = Tail(ledger, 1).lines
-    return seq_of(found[0]) if found else 0
+    """The number of the last line; 0 for a ledger without one. LedgerError at damage."""
+    end = Tail(ledger, 1)
+    if end.damage is not None:
+        raise end.damage
+    return end.seq
 
 
 class Tail:
     """The end of a ledger: its last `lines`, and with `more` what comes after them. `torn`: behind
     them stands the beginning of a line, which a run may be writing just now, or a crash has left.
-    """
+
+    Read from the end: what stands further up is not looked at. Where damage is met all the same,
+    it is `damage`, and `lines` are the last ones before the first damage."""
 
     def __init__(self, ledger: Path, count: int) -> None:
         self.ledger = _there(ledger)
         self._at = _Place(self.ledger, 0, 0, first_prev(find_id(self.ledger) or ""))
         self.torn = False
-        found = self._read_last(max(count, 1))
+        self.damage: LedgerError | None = None
+        try:
+            found = self._read_last(max(count, 1))
+        except LedgerError as exc:
+            self.damage = exc
+            found = self._read_from_start(max(count, 1))
         self.lines = found[-count:] if count else []
 
     @property
@@ -110,6 +126,8 @@ class Tail:
 
     def more(self) -> Iterator[bytes]:
         """The lines that have come since, and no beginning of one."""
+        if self.damage is not None:
+            raise self.damage
         files = segments(self.ledger)
         paths = [segment.path for segment in files]
         if self._at.path not in paths:
@@ -144,24 +162,46 @@ class Tail:
             with _opened(segment.path) as file:
                 backwards = _backwards(self.ledger, segment.path, file)
                 tail = next(backwards)
+                at = end = file.seek(0, os.SEEK_END) - len(tail)
                 if segment.last is None:
                     self.torn = bool(tail)
-                    offset = file.seek(0, os.SEEK_END) - len(tail)
                 reached = segment.last is None
                 for data in backwards:
+                    at -= len(data) + 1
                     reached = reached or (is_whole(data) and _seq(data) == segment.last)
                     if not reached:
                         continue  # given up after a failed fsync
                     if not is_whole(data):
                         raise damage(self.ledger, segment.path, (_seq(data) or 1) - 1, data + b"\n")
                     if not found:
-                        self._at = _Place(segment.path, offset, seq_of(data), _hash(data))
+                        behind = at + len(data) + 1
+                        self._at = _Place(segment.path, behind, seq_of(data), _hash(data))
                     found.appendleft(data)
                     if len(found) == count:
                         break
+                if segment.last is None and found:
+                    self._require_place(file, found[0], at, end)
             if len(found) == count:
                 break
         self._follow(found)
+        return list(found)
+
+    def _require_place(self, file: BinaryIO, data: bytes, at: int, end: int) -> None:
+        """Lines that stand once more behind damage are whole and follow one another: whoever looks
+        for the first of them finds it further up."""
+        try:
+            place = _search(file, seq_of(data), end)
+        except ValueError:
+            place = None
+        if place is None or place[0] != at:
+            raise damage(self.ledger, self._at.path, seq_of(data), data + b"\n")
+
+    def _read_from_start(self, count: int) -> list[bytes]:
+        found: deque[bytes] = deque(maxlen=count)
+        try:
+            found.extend(lines(self.ledger))
+        except LedgerError as exc:
+            self.damage = exc
         return list(found)
 
     def _follow(self, found: deque[bytes]) -> None:
@@ -206,10 +246,18 @@ def damage(ledger: Path, path: Path, seq: int, data: bytes) -> LedgerError:
     if not data.endswith(b"\n"):
         return torn(ledger, path, seq)
     if is_whole(data[:-1]):
-        what = f"line {_seq(data)} does not follow line {seq} (chain_break)"
+        number = _seq(data)
+        if number is not None and number > seq + 1:
+            return _gap(ledger, path, seq + 1, number - 1)
+        what = f"line {number} does not follow line {seq} (chain_break)"
     else:
         what = f"line {seq + 1} is damaged (damaged_line)"
     return LedgerError(f"{path}: {what}; nothing behind it is shown. See {_verify(ledger)}")
+
+
+def _gap(ledger: Path, path: Path, first: int, last: int) -> LedgerError:
+    which = f"line {first} is" if first == last else f"lines {first} to {last} are"
+    return LedgerError(f"{path}: {which} not there (missing_line). See {_verify(ledger)}")
 
 
 def torn(ledger: Path, path: Path, seq: int) -> LedgerError:
@@ -232,6 +280,7 @@ def _verify(ledger: Path) -> str:
 
 def _there(ledger: Path) -> Path:
     ledger = real(ledger)
+    require_files(ledger)
     if not ledger.is_file():
         raise UsageError(f"{ledger}: there is no ledger")
     try:

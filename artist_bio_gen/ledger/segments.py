@@ -137,7 +137,7 @@ def find_id(ledger: Path) -> str | None:
     """The ledger's id, from its first line, else from the head beside it; None when neither
     tells it. OSError when the file is there and cannot be read."""
     if ledger.exists() and not ledger.is_file():  # a named pipe would be waited for
-        raise LedgerFileError(f"{ledger}: is no regular file, so it is no ledger; name another")
+        raise UsageError(f"{ledger}: is no regular file, so it is no ledger; name another")
     try:
         with ledger.open("rb") as file:
             first = file.readline(LONGEST_LINE)

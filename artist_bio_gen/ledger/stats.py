@@ -139,8 +139,8 @@ class Stats:
         yield f"models     {_of(self.models)}"
         yield f"prompts    {_of(self.prompts)}"
         yield f"cleaned    {self.cleaned:,}"
-        yield f"ledger     {self.ledger}"
-        yield f"head       line {self.lines:,}, {self.hash}"
+        yield f"ledger     {self.ledger or 'not known'}"
+        yield f"head       line {self.lines:,}, {self.hash or 'none'}"
 
 
 def gather(ledger: Path) -> Stats:

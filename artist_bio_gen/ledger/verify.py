@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.ledger.belonging import require_files
 from artist_bio_gen.ledger.chain import Chain
 from artist_bio_gen.ledger.differences import KINDS, Difference, Found, Kind
 from artist_bio_gen.ledger.layout import lay_out, noted_head
@@ -142,6 +143,7 @@ class Check:
         self._sleep = sleep
         if not self.ledger.parent.is_dir():
             raise UsageError(f"{ledger}: there is no ledger")
+        require_files(self.ledger)
         # First the heads, then the files: these only grow.
         noted = [*_noted(self.ledger)]
         self._anchors = [*_expected(expect), *noted]

@@ -30,11 +30,17 @@ class SkipTally:
                 count=1,
             )
             return
-        count = self._counts.setdefault(skipped.reason, [0, 0, 0])
-        count[0] += 1
-        count[1] += skipped.changed_input
-        count[2] += skipped.changed_prompt
-        self._untold += 1
+        self.add_many(skipped.reason, 1, skipped.changed_input, skipped.changed_prompt)
+
+    def add_many(
+        self, reason: SkipReason, rows: int, changed_input: int, changed_prompt: int
+    ) -> None:
+        """Of a kind that is counted."""
+        count = self._counts.setdefault(reason, [0, 0, 0])
+        count[0] += rows
+        count[1] += changed_input
+        count[2] += changed_prompt
+        self._untold += rows
         if self._untold >= TELL_EVERY:
             self.tell()
 

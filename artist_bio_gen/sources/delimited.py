@@ -19,8 +19,9 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.lines import LINE_ENDS, Lines, shown, unsound
@@ -45,6 +46,22 @@ SAMPLE = 64 * 1024
 _CREDIT_PER_LINE = 256
 
 _QUOTE = '"'
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row begins: at which byte, and on which line of the file."""
+
+    offset: int
+    line: int
+
+
+END = Place(-1, 0)
+"""Behind all rows of any file."""
+
+Cells: TypeAlias = tuple[int, int | None, list[str] | BadRow]
+"""A row as it is read: the line and the byte on which it begins (None where that cannot be told),
+and its cells."""
 
 
 class _Runaway(Exception):
@@ -83,6 +100,7 @@ class DelimitedStream:
         self._delimiter = delimiter
         self._max_row = max_row
         sample = file.peek() if size else b""
+        self._encoding = encoding
         self._lines = Lines(file, name=name, encoding=encoding, longest=max_row)
         self._line = iter(self._lines)
 
@@ -96,11 +114,35 @@ class DelimitedStream:
         csv.field_size_limit(max(csv.field_size_limit(), max_row))
         self._reader = self._new_reader()
 
-        self._rest = self._begin(header)
+        self._cells: Iterator[Cells] = self._read_from(1, 0 if self._lines.countable else None)
+        self._begin(header)
         self.estimated_row_count = self._estimate(sample, size, header)
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        return self._rest
+        return map(_row, self._cells)
+
+    def cells(self) -> Iterator[Cells]:
+        """The rows as they are read, for whoever looks at millions."""
+        return self._cells
+
+    def go_on_at(self, place: Place) -> None:
+        """Passes over all rows before the one at this place, which this stream's file had when it
+        was read by another one with the same settings. Before anything is read of it."""
+        if place == END:
+            self._file.seek(0, io.SEEK_END)
+        else:
+            self._file.seek(place.offset)
+        self._lines = Lines(
+            self._file,
+            name=self.name,
+            encoding=self._encoding,
+            longest=self._max_row,
+            begun=place.offset != 0,
+        )
+        self._line = iter(self._lines)
+        self._reader = self._new_reader()
+        self._credit_line = place.line - 1
+        self._cells = self._read_from(place.line, place.offset)
 
     def __enter__(self) -> Self:
         return self
@@ -118,29 +160,29 @@ class DelimitedStream:
 
     # Opening
 
-    def _begin(self, header: bool) -> Iterator[Row | BadRow]:
+    def _begin(self, header: bool) -> None:
         """Set `columns` from the first row; the rows are what is left."""
-        rows = self._rows()
-        first = next(rows, None)
+        first = next(self._cells, None)
         if first is None:
             raise InputError(f"{self.name} is empty; it needs a row for each artist")
-        if isinstance(first, BadRow) and (header or not self.columns):
+        number, _, cells = first
+        if isinstance(cells, BadRow) and (header or not self.columns):
             what = "header" if header else "first row"
             raise InputError(
-                f"{self.name} line {first.number}: the {what} cannot be read: {first.reason}"
+                f"{self.name} line {number}: the {what} cannot be read: {cells.reason}"
             )
-        if isinstance(first, Row) and header:
-            self.columns = self._named(first)
-            return rows
-        return itertools.chain((first,), rows)
+        if header and not isinstance(cells, BadRow):
+            self.columns = self._named(number, cells)
+        else:
+            self._cells = itertools.chain((first,), self._cells)
 
-    def _named(self, header: Row) -> tuple[Column, ...]:
+    def _named(self, number: int, header: list[str]) -> tuple[Column, ...]:
         """The columns of a header; one without a name is called by its position."""
-        names = [str(name).strip() or str(at) for at, name in enumerate(header.values, 1)]
+        names = [name.strip() or str(at) for at, name in enumerate(header, 1)]
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise InputError(
-                f"{self.name} line {header.number}: more than one column is called"
+                f"{self.name} line {number}: more than one column is called"
                 f" {', '.join(map(repr, twice))}; rename them, or read it with --no-header"
             )
         return tuple(map(Column, names))
@@ -159,31 +201,42 @@ class DelimitedStream:
 
     # Reading
 
-    def _rows(self) -> Iterator[Row | BadRow]:
-        """All rows, the header among them; the first one that parses sets `columns`."""
+    def _read_from(self, number: int, offset: int | None) -> Iterator[Cells]:
+        """All rows from this line and byte on, the header among them; the first one that parses
+        sets `columns`."""
         lines, delimiter, comment = self._lines, self._delimiter, self._comment
         special = comment[:1] + LINE_ENDS
-        width, splits = 0, MAX_COLUMNS
-        number = 0  # of the last line that was read
+        width = len(self.columns)
+        splits = width or MAX_COLUMNS
+        number -= 1  # of the last line that was read
         for line in self._line:
             number += 1
+            suspect = lines.suspect
+            if suspect or not offset:
+                # What was not decoded has no length that is known.
+                offset = lines.mark if offset == 0 and not suspect else None
+            begins, at = number, offset
+            if offset is not None:
+                offset += len(line) if line.isascii() else _bytes(line)
             if line[:1] in special:
                 if not line:
                     return
                 if line[0] in LINE_ENDS or line.startswith(comment):
                     continue
-            begins = number
             quoted = _QUOTE in line
-            if lines.suspect and len(line) > self._max_row:
-                yield BadRow(begins, self._too_long(), shown(line))
+            if suspect and len(line) > self._max_row:
+                yield begins, at, BadRow(begins, self._too_long(), shown(line))
                 continue
             if quoted:
                 parsed = self._parse_quoted(line, begins)
                 if isinstance(parsed, str):
-                    yield BadRow(begins, parsed, shown(line))
+                    yield begins, at, BadRow(begins, parsed, shown(line))
                     continue
                 values = parsed
-                number += len(self._more)
+                if self._more:
+                    number += len(self._more)
+                    if offset is not None and not lines.suspect:
+                        offset += sum(map(_bytes, self._more))
             else:
                 # What the csv module makes of a line without quotes, in a quarter of the time.
                 values = line.rstrip(LINE_ENDS).split(delimiter, splits)
@@ -197,9 +250,9 @@ class DelimitedStream:
                 row = [line, *self._more] if quoted else [line]
                 reason = self._flaw(values, cells, len(row))
                 if reason:
-                    yield BadRow(begins, reason, shown("".join(row)))
+                    yield begins, at, BadRow(begins, reason, shown("".join(row)))
                     continue
-            yield Row(begins, tuple(values))
+            yield begins, at, values
 
     def _numbered(self, width: int) -> tuple[Column, ...]:
         if width > MAX_COLUMNS:
@@ -287,6 +340,15 @@ class DelimitedStream:
         cells = next(csv.reader([line], delimiter=self._delimiter))
         cell = self._called(len(cells) - 1)
         return f"the quote that opens in {cell} is not closed {where}; close it or take it away"
+
+
+def _row(read: Cells) -> Row | BadRow:
+    number, _, cells = read
+    return cells if isinstance(cells, BadRow) else Row(number, tuple(cells))
+
+
+def _bytes(line: str) -> int:
+    return len(line.encode())
 
 
 def _count(number: int, what: str) -> str:

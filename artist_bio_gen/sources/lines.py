@@ -16,7 +16,7 @@ LINE_ENDS = "\r\n"
 HOPELESS = 64
 """So many times the longest line without an end are no text: a device, or a file of zeros."""
 
-_BLOCK = 256 * 1024  # bytes read at once
+_BLOCK = 64 * 1024  # bytes read at once
 _SHOWN = 500  # characters of a bad row that are kept
 
 # Undecodable bytes are carried through decoding and parsing as lone surrogates, which no
@@ -51,13 +51,25 @@ class Lines:
     `longest` characters; until then no line need be looked at for these (`unsound`). Of such
     a long line, the middle is left out as it is read, so that memory is bounded; it stays
     longer than `longest`. Raises `InputError` where the file cannot be read on.
+
+    `countable`: what is not suspect has in UTF-8 as many bytes as it takes in the file, but for
+    a byte order mark, whose `mark` bytes are known with the first line. `begun`: `file` stands
+    within the text, where no such mark is.
     """
 
     def __init__(
-        self, file: io.BufferedReader[Any], *, name: str, encoding: str | None, longest: int
+        self,
+        file: io.BufferedReader[Any],
+        *,
+        name: str,
+        encoding: str | None,
+        longest: int,
+        begun: bool = False,
     ) -> None:
         self.encoding = encoding or "utf-8"
         self.suspect = False
+        self.mark = 0
+        self._begun = begun
         self._file = file
         self._name = name
         self._longest = longest
@@ -70,7 +82,9 @@ class Lines:
                 f"--encoding {self.encoding}: no such text encoding; common ones are utf-8,"
                 " utf-16, windows-1252, iso-8859-1, shift_jis, gb18030"
             ) from exc
-        self._check_byte_order_mark()
+        self.countable = codecs.lookup(self.encoding).name == "utf-8"
+        if not begun:
+            self._check_byte_order_mark()
 
     def again(self, lines: Sequence[str]) -> None:
         """Have these lines come next, once more."""
@@ -87,7 +101,7 @@ class Lines:
             yield again.popleft() if again else ""
 
     def _check_byte_order_mark(self) -> None:
-        if codecs.lookup(self.encoding).name != "utf-8":
+        if not self.countable:
             return
         start = self._file.peek()
         for mark, encoding in _BYTE_ORDER_MARKS.items():
@@ -101,12 +115,14 @@ class Lines:
         begun: list[str] = []  # parts of a line whose end is not read yet
         length = 0
         passed_over = 0  # characters of such a line that are left out
-        started = ended = False
+        started, ended = self._begun, False
         while not ended:
             text, ended = self._read()
             if text and not started:
                 started = True
-                text = text.removeprefix("\ufeff")  # the byte order mark, in every encoding
+                if text[0] == "\ufeff":  # the byte order mark, in every encoding
+                    text = text[1:]
+                    self.mark = len(codecs.BOM_UTF8)
             if not self.suspect:
                 self.suspect = length + len(text) > self._longest or not _is_sound(text)
             if not ended and "\n" not in text and "\r" not in text:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 ID, NAME, DATA, TEXT, INPUT = "@id@", "@name@", "@data@", "@text@", "@input@"
 SENTENCE = "The artist was born in a small town and has made music ever since. "
 LOOK_EVERY_S = 0.05
-REST = 520
+REST = 560
 """Bytes of a line besides its text and what is the same in all."""
 
 SPREAD = 0x9E3779B97F4A7C15F39CC0605CEDC835

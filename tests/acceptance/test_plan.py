@@ -114,10 +114,10 @@ def test_each_row_is_counted_once_wherever_the_work_begins(
             code, said = job.finish()
         assert code == 4, said
         assert (
-            "rows     1 done, 0 failed, 2 rejected, 1,402 skipped (1 failed before, 1,401 done"
-            " before)"
+            "rows     1 done, 0 failed, 2 rejected, 1,402 skipped (1 failed before, 1 repeated,"
+            " 1,400 done before)"
         ) in said
-        assert "1,401 finished, 1 left to do (1 new)" in said
+        assert "1,400 finished, 1 left to do (1 new)" in said
         assert api.counts().calls == calls + 1
     assert read_books(job).agree
 
@@ -183,3 +183,22 @@ def test_too_little_room_on_the_disk_stops_before_a_call(database_url: str, tmp_
         assert not job.ledger.exists()
         assert api.counts().calls == 0
         assert job.finish()[0] == 0
+
+
+def test_after_a_clean_stop_the_ledger_is_read_again_only_if_somebody_touched_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    unread = "ledger: nothing was written to it since it was checked up to line 2"
+    read = "ledger: checked up to line 2, each follows the one before"
+    with FakeApi(keep=0) as api:
+        job = a_job(tmp_path, database_url, api, *artists(2))
+        assert job.finish()[0] == 0
+        assert unread in job.finish()[1]
+        assert read in job.finish("--check", "whole")[1]
+        assert unread in job.finish()[1]
+        job.ledger.touch()
+        assert read in job.finish()[1]
+        assert [event["noted"] for event in events(job.log, "recovered")] == [
+            *(False, True, False, True, False),
+        ]
+        assert api.counts().calls == 2

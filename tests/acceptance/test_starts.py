@@ -3,6 +3,7 @@ a run that is at work already, of another database or table, and of odd names.""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psycopg
+import pytest
 
 import artist_bio_gen
 from artist_bio_gen.ledger.journal import Journal
@@ -28,6 +30,7 @@ from tests.acceptance.harness import (
     no_leftovers,
     query,
     read_books,
+    write_artists,
     write_rows,
 )
 from tests.builders import bio
@@ -289,3 +292,32 @@ def test_files_whose_names_are_no_utf8(database_url: str, tmp_path: Path) -> Non
     assert read_books(job, generations=True).agree
     (path,) = query(job, "select path from artist_bio_gen.heads")
     assert path[0].endswith("/f\\xe9/out.jsonl")
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_ledger_that_lost_all_that_tells_its_id_is_not_begun_anew_in_silence(
+    database_url: str, tmp_path: Path, emptied: bool
+) -> None:
+    with FakeApi(keep=0) as api:
+        write_artists(tmp_path / "artists.csv", 5)
+        job = Job(tmp_path, database_url, api.base_url, tmp_path / "artists.csv")
+        assert job.finish()[0] == 0
+        whole = job.ledger.read_bytes()
+        own_id = json.loads(whole.splitlines()[0])["ledger"]
+        job.ledger.unlink()
+        if emptied:
+            job.ledger.touch()
+        head = job.ledger.with_name(f"{job.ledger.name}.head")
+        head.unlink()
+        code, said = job.tell(*job.words("--resume"))
+        assert code == 5, said
+        assert f"repair {job.ledger} --ledger-id {own_id}" in said
+        assert job.ledger.exists() == emptied
+        assert not head.exists()
+        assert query(job, "select count(*) from artist_bio_gen.heads") == [(1,)]
+        # The way out that it names.
+        assert "without --resume" in said
+        job.ledger.unlink(missing_ok=True)
+        code, said = job.finish()
+        assert (code, api.counts().calls) == (0, 5), said
+        assert job.finish("--resume")[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import time
@@ -518,6 +519,77 @@ def test_a_file_that_cannot_be_read_is_told(office: Office, tmp_path: Path) -> N
     with pytest.raises(InputError, match="is UTF-16"):
         office.adopt()
     assert not office.ledger.exists()
+
+
+@pytest.mark.parametrize("yes", [False, True])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_list_takes_the_place_of_an_earlier_list_alone(
+    office: Office, tmp_path: Path, yes: bool, given: bool
+) -> None:
+    office.write(*numbered(1), *numbered(2, error="x"))
+    usual = beside(office.ledger, "left.jsonl")
+    path = tmp_path / "rest.jsonl" if given else usual
+    list_path = path if given else None
+    if not (given or yes):
+        path.write_bytes(b"mine")
+        office.adopt(yes=False)
+        assert path.read_bytes() == b"mine"  # none is written
+        return
+    elsewhere = tmp_path / "elsewhere"
+    for mine in (b"mine", b"{}\n", b'{"kind":"again"}\n', b"\n", b"[]\n", encode(record())):
+        path.write_bytes(mine)
+        elsewhere.write_bytes(mine)
+        with pytest.raises(UsageError, match=r"is no earlier list.*is not overwritten"):
+            office.adopt(yes=yes, list_path=list_path)
+        assert path.read_bytes() == mine
+    path.unlink()
+    elsewhere.write_bytes(b"")
+    path.symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="is not overwritten"):
+        office.adopt(yes=yes, list_path=list_path)
+    assert path.is_symlink()
+    path.unlink()
+    assert not office.ledger.exists()
+    path.touch()  # a list of nothing
+    for _ in range(2):
+        office.adopt(yes=yes, list_path=list_path)
+        (line,) = lines_of(path)
+        assert json.loads(line)["artist_id"] == "a2"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--list", "out.jsonl.log"),
+        ("--list", "out.jsonl.log.1"),
+        ("--list", "mine.log", "--log-file", "mine.log"),
+        ("--log-file", "old.jsonl"),
+        ("--log-file", "out.jsonl.left.jsonl"),
+    ],
+    ids=" ".join,
+)
+def test_list_log_and_old_file_are_files_of_their_own(
+    office: Office, tmp_path: Path, url: str, words: tuple[str, ...]
+) -> None:
+    office.write(*numbered(1), *numbered(2, error="x"))
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    command = ("adopt", "old.jsonl", "--output", str(office.ledger), "--yes", *words)
+    given = [str(tmp_path / word) if "." in word else word for word in command]
+    said = call(*given, environ={"DATABASE_URL": url}, cwd=tmp_path)
+    assert said.exit_code == 2, said.output
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("what", ["old", "ledger", "list"])
+def test_named_pipes_are_not_waited_for(office: Office, tmp_path: Path, what: str) -> None:
+    office.write(*numbered(1), *numbered(2, error="x"))
+    paths = {"old": office.old, "ledger": office.ledger, "list": tmp_path / "list.jsonl"}
+    paths[what].unlink(missing_ok=True)
+    os.mkfifo(paths[what])
+    told = f"{paths[what].name}: is .*no (regular file|earlier list)"
+    with pytest.raises(UsageError, match=told):
+        office.adopt(list_path=paths["list"])
+    assert stat.S_ISFIFO(paths[what].lstat().st_mode)
 
 
 def test_tables_are_not_made_without_yes(office: Office, admin: psycopg.Connection) -> None:

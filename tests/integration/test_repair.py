@@ -310,6 +310,34 @@ def test_the_id_that_is_given_counts_more_than_a_head_and_less_than_a_line(keep:
     assert books.path.read_bytes() == books.whole
 
 
+@pytest.mark.parametrize("form", [str.upper, lambda each: f" {each}", "{{{}}}".format])
+def test_an_id_may_be_written_as_ids_are(keep: Keep, form: Callable[[str], str]) -> None:
+    books = keep()
+    assert books.repair(ledger_id=form(books.id)).all_well
+    books.path.write_bytes(b"")
+    beside(books.path, "head").unlink()
+    assert books.repair(ledger_id=form(books.id)).all_well
+    assert books.path.read_bytes() == books.whole
+    assert json.loads(beside(books.path, "head").read_bytes())["ledger"] == books.id
+
+
+@pytest.mark.parametrize("apply", [False, True])
+def test_an_id_that_the_database_does_not_know_is_refused(keep: Keep, apply: bool) -> None:
+    books = keep()
+    books.path.write_bytes(b"")
+    beside(books.path, "head").unlink()
+    with pytest.raises(
+        LedgerError, match=rf"{OTHER_LEDGER}: the database does not know.*{books.id} \(line 12\)"
+    ):
+        books.repair(ledger_id=OTHER_LEDGER, apply=apply)
+    assert books.beside() == {books.path.name: b""}
+
+
+def test_what_is_no_id_is_wrong_usage(keep: Keep) -> None:
+    with pytest.raises(UsageError, match="--ledger-id nope: is no ledger's id"):
+        keep().repair(ledger_id="nope")
+
+
 def test_a_path_that_can_be_no_ledger_is_told(keep: Keep, tmp_path: Path) -> None:
     books = keep()
     with pytest.raises(UsageError, match="does not exist"):
@@ -317,7 +345,7 @@ def test_a_path_that_can_be_no_ledger_is_told(keep: Keep, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="is a folder"):
         repair(tmp_path, books.store, apply=False)
     segment_path(books.path, 1).mkdir()
-    with pytest.raises(LedgerFileError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"out\.0001\.jsonl: is no regular file"):
         books.repair()
 
 

@@ -111,9 +111,9 @@ def test_an_empty_database_gets_everything(kept: Kept, admin: psycopg.Connection
 def test_what_an_empty_database_lacks_is_told_without_its_tables(
     kept: Kept, admin: psycopg.Connection
 ) -> None:
-    assert not lacks_tables(kept.url, "artists")
+    assert not lacks_tables(kept.url)
     admin.execute("drop schema artist_bio_gen cascade")
-    assert lacks_tables(kept.url, "artists")
+    assert lacks_tables(kept.url)
     with Ledger.open(kept.path) as ledger:
         found = restore(ledger, NoTables(), apply=False)
     assert found.counts == {"missing_row": len(kept.lines) + ARTISTS, "unknown_run": 1}
@@ -441,7 +441,7 @@ def test_the_command_shows_and_with_yes_restores(
     shown = call(*words, environ=environ, cwd=tmp_path)
     assert shown.exit_code == 5, shown.output
     assert f"commit rows: {len(kept.lines)} would be put right" in shown.output
-    assert lacks_tables(kept.url, "artists")
+    assert lacks_tables(kept.url)
     done = call(*words, "--yes", "--json", environ=environ, cwd=tmp_path)
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -464,3 +464,38 @@ def test_the_command_tells_of_texts_that_stay(
     done = call(*words, "--replace", environ=environ, cwd=tmp_path)
     assert (done.exit_code, "texts: 1 replaced" in done.output) == (0, True), done.output
     assert rows(admin) == whole
+
+
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_a_ledger_without_line_and_head_is_refused_and_left_as_it_is(
+    kept: Kept, admin: psycopg.Connection, tmp_path: Path, yes: tuple[str, ...]
+) -> None:
+    kept.path.write_bytes(b"")
+    beside(kept.path, "head").unlink()
+    before = rows(admin)
+    said = call("restore", str(kept.path), *yes, environ={"DATABASE_URL": kept.url}, cwd=tmp_path)
+    assert said.exit_code == 5, said.output
+    assert f"repair {kept.path} --ledger-id {kept.id}" in said.output
+    assert rows(admin) == before
+    assert not beside(kept.path, "head").exists()
+    other = tmp_path / "other.jsonl"
+    other.touch()
+    said = call("restore", str(other), *yes, environ={"DATABASE_URL": kept.url}, cwd=tmp_path)
+    assert said.exit_code == 2, said.output
+    assert "holds no line" in said.output
+    assert rows(admin) == before
+    assert not beside(other, "head").exists()
+
+
+@pytest.mark.parametrize("lost", ["the table", "a migration"])
+def test_a_table_that_is_not_there_hides_no_commit_row(
+    kept: Kept, admin: psycopg.Connection, tmp_path: Path, lost: str
+) -> None:
+    if lost == "the table":
+        admin.execute("alter table artists rename to artists_2")
+    else:
+        admin.execute("delete from artist_bio_gen.migrations where number = 1")
+    said = call("restore", str(kept.path), environ={"DATABASE_URL": kept.url}, cwd=tmp_path)
+    assert said.exit_code == 3, said.output
+    assert "has no commit row" not in said.output
+    assert ("has no table 'artists'" if lost == "the table" else "migrate") in said.output

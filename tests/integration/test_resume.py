@@ -610,6 +610,24 @@ def test_a_failure_of_a_dead_run_is_not_one_of_this_run(begin: Begin, path: Path
     assert outcomes == [artist(1), Skipped(artist(2), "failed")]
 
 
+def test_a_failure_of_a_dead_run_does_not_outlive_a_bio_that_was_written_since(
+    begin: Begin, path: Path, admin: psycopg.Connection
+) -> None:
+    """Noted behind the bio it would have `--retry-failed` buy one more."""
+    start = begin()
+    start.reconcile()
+    dead, later = (f"{at}0000000-0000-4000-8000-000000000000" for at in (1, 2))
+    with Journal(path, later) as journal:
+        journal.reply(artist(1), bio("Written since."))
+    start.take_over()
+    with Journal(path, dead) as journal:
+        journal.failure(failed(1))
+        journal.failure(failed(2))
+    assert start.take_over() == TakenOver(failed=1)
+    assert check_books(path, admin) == ["1"]
+    assert admin.execute("select artist_id from artist_bio_gen.failures").fetchall() == [("2",)]
+
+
 def test_a_recovered_bio_that_the_database_refuses_is_a_failure_once(
     begin: Begin, path: Path, admin: psycopg.Connection
 ) -> None:

@@ -16,6 +16,7 @@ from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import ConfigError, LimitError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.ledger.verify import Difference, Kind, Report
 from artist_bio_gen.values import Head
 from artist_bio_gen.verify import Compared, verify
@@ -254,6 +255,25 @@ def test_a_ledger_that_the_database_does_not_know(books: Books, admin: psycopg.C
     assert compared.head is None
     admin.execute("drop schema artist_bio_gen cascade")
     assert told(books.report()) == [("wrong_database", None, 1)]
+
+
+def test_an_emptied_ledger_is_not_in_order_where_the_database_has_its_lines(
+    books: Books, tmp_path: Path
+) -> None:
+    books.path.write_bytes(b"")
+    beside(books.path, "head").unlink()
+    report, compared = books.verify()
+    found = only(report)
+    assert (found.kind, found.seq, found.count) == ("missing_line", 1, LINES)
+    assert f"artist-bio-gen repair {books.path} --ledger-id {books.ledger.id}" in found.detail
+    assert compared.head is None
+
+
+def test_an_empty_file_that_never_was_a_ledger_is_in_order(books: Books, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.touch()
+    report, _ = verify(other, books.url, table="artists")
+    assert (report.ok, len(report.notes)) == (True, 1)
 
 
 def test_a_ledger_of_another_table(books: Books, admin: psycopg.Connection) -> None:

@@ -10,7 +10,7 @@ BUGS = (
         (
             Change(
                 "resume.py",
-                "    scan = ledger.scan()\n",
+                "    scan = ledger.scan(trust_note=trust_note)\n",
                 """\
     scan = ledger.scan()
     return Reconciled(scan.head.seq)
