@@ -7,14 +7,13 @@ is opened last, and only when an artist is left who needs it.
 
 from __future__ import annotations
 
-import stat
 import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,14 +21,11 @@ from artist_bio_gen import __version__
 from artist_bio_gen.books import Books, open_books
 from artist_bio_gen.config import Settings, command_line, masked, secrets
 from artist_bio_gen.database.connect import describe
-from artist_bio_gen.database.nearby import Nearby
-from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.dry_run import dry_run
 from artist_bio_gen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     ArtistBioGenError,
-    InputError,
     LedgerError,
     LedgerFileError,
     StoppedError,
@@ -38,6 +34,7 @@ from artist_bio_gen.errors import (
 from artist_bio_gen.front import FrontNote
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
+from artist_bio_gen.intake import Intake, State, expected_rows, open_input, source_of, state_of
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.segments import find_id, real
 from artist_bio_gen.ledger.sharing import only_run, require_local
@@ -46,32 +43,21 @@ from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import ColumnChoice, choose_columns, parse
 from artist_bio_gen.pending import (
     NO_PLAN,
-    DoneFront,
-    Finished,
-    Front,
-    Look,
-    Plan,
     Rules,
-    behind,
-    judged,
     pending,
-    plan,
     writing_anew,
 )
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
-from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.prompts import Prompt
-from artist_bio_gen.repeats import without_repeats
 from artist_bio_gen.result import RunResult, sum_up
 from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
-from artist_bio_gen.sources import STDIN, RowStream, open_source
-from artist_bio_gen.sources.delimited import DelimitedStream
+from artist_bio_gen.sources import RowStream
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 from artist_bio_gen.telemetry.progress import one_line
-from artist_bio_gen.values import Artist, Bio, Done, Generate, Rejected, Skipped, path_text
+from artist_bio_gen.values import Artist, Bio, Done, Generate
 
 _Row = TypeVar("_Row")
 
@@ -115,8 +101,8 @@ def _run(
     attended: bool,
 ) -> RunResult:
     with ExitStack() as stack:
-        read_as = _state_of(settings)
-        stream = stack.enter_context(_open_input(settings, control))
+        read_as = state_of(settings)
+        stream = stack.enter_context(open_input(settings, control))
         choice = choose_columns(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
@@ -128,14 +114,17 @@ def _run(
             )
 
         books = open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
-        stack.enter_context(only_run(books.ledger.path, _source(settings)))
+        stack.enter_context(only_run(books.ledger.path, source_of(settings)))
         note = _front_note(settings, books, choice, model, read_as)
         rules, untouched = _begin(settings, run_id, books, stream, model, telemetry, say)
         before = note.done(books.ledger.id) if untouched else None
-        planned = _plan(settings, books, choice, read_as, rules, before, control, telemetry)
+        intake = Intake(
+            settings, choice, rules, books.ledger, books.store, books.lookups, control, telemetry
+        )
+        planned = NO_PLAN if books.begun else intake.plan(read_as, before)
         under_way: set[str] = set()
         left = pending(
-            _behind(planned.front, settings, stream, choice, books.store, rules, control),
+            intake.behind(stream, planned.front),
             partial(books.lookups.known, books.ledger.id),
             rules,
             table=settings.table,
@@ -220,7 +209,7 @@ def _begin(
             run=run_id,
             ledger=ledger.id,
             input=stream.name,
-            rows=_expected_rows(stream, settings),
+            rows=expected_rows(stream, settings),
             workers=model.workers,
             model=model.name,
             prompt_sha256=model.fingerprint,
@@ -242,7 +231,7 @@ def _begin(
         anew_after=writing_anew(
             store,
             ledger,
-            _source(settings),
+            source_of(settings),
             again=settings.again,
             just_some=_just_some(settings),
             say=say,
@@ -256,7 +245,7 @@ def _front_note(
     books: Books,
     choice: ColumnChoice,
     model: Model,
-    read_as: tuple[int, ...] | None,
+    read_as: State | None,
 ) -> FrontNote:
     source = None if read_as is None else Path(settings.input or "")
     how = (
@@ -267,115 +256,6 @@ def _front_note(
         *map(str, (choice.id, choice.name, *choice.data)),
     )
     return FrontNote(books.ledger.path, source, how)
-
-
-def _plan(
-    settings: Settings,
-    books: Books,
-    choice: ColumnChoice,
-    read_as: tuple[int, ...] | None,
-    rules: Rules,
-    before: DoneFront | None,
-    control: Control,
-    telemetry: Telemetry,
-) -> Plan:
-    """Tells what a run that goes on with a ledger will do, before its first call. Gives also the
-    rows at the front for which that is nothing, and which the work may pass over; `before` are
-    those of which that was known at the last stop."""
-    if books.begun:
-        return NO_PLAN
-    if read_as is None:
-        text = "input: it can be read only once, so what remains cannot be told beforehand"
-        telemetry.emit("notice", run=rules.run, text=text)
-        return NO_PLAN
-    tally = SkipTally(rules.run, telemetry)
-
-    def skipped(what: Skipped | Finished) -> None:
-        if isinstance(what, Skipped):
-            tally.add(what)
-        else:
-            tally.add_many("done", what.rows, what.changed_input, what.changed_prompt)
-
-    try:
-        again = _open_input(settings, control)
-    except StoppedError:
-        return NO_PLAN  # the work finds that it is to end, and notes it
-    with again as stream, _looking(settings, books, stream, choice, rules, before) as look:
-        found = look(
-            skipped=skipped,
-            tell=lambda text: telemetry.emit("notice", run=rules.run, text=text),
-            stopped=lambda: control.stopped,
-        )
-    tally.tell()
-    if _state_of(settings) != read_as:
-        raise InputError(
-            f"{settings.input}: was changed while it was looked through; no call was made. Start"
-            " again when it is whole"
-        )
-    if found.whole:
-        telemetry.emit("planned", run=rules.run, **found.counts())
-        for sentence in found.report():
-            telemetry.emit("notice", run=rules.run, text=sentence)
-    return found
-
-
-@contextmanager
-def _looking(
-    settings: Settings,
-    books: Books,
-    stream: RowStream,
-    choice: ColumnChoice,
-    rules: Rules,
-    before: DoneFront | None,
-) -> Iterator[Callable[..., Plan]]:
-    """`plan`, with what it looks through. No commit is under way as long as it lasts."""
-    under_way: set[str] = set()
-    known = partial(books.lookups.known, books.ledger.id)
-    if not (Look.takes(rules) and isinstance(stream, DelimitedStream)):
-        artists = _artists(settings, stream, choice, books.store, rules)
-        verdicts = judged(artists, known, rules, table=settings.table, under_way=under_way)
-        yield partial(plan, verdicts, under_way)
-        return
-    with Nearby(
-        books.store,
-        books.ledger.id,
-        rules.prompt_sha256,
-        one_bio_each=books.ledger.one_bio_each,
-    ) as nearby:
-        look = Look(
-            known,
-            nearby,
-            rules,
-            choice,
-            books.store.id_kind.canonical,
-            table=settings.table,
-            under_way=under_way,
-        )
-        finished = None
-        if before is not None and settings.max_rows is None:
-            stream.go_on_at(before.place)
-            finished = before.finished
-        rows = islice(stream.cells(), settings.max_rows)
-        yield partial(plan, look.through(rows, finished), under_way, place_of=look.place_of)
-
-
-def _behind(
-    front: Front,
-    settings: Settings,
-    stream: RowStream,
-    choice: ColumnChoice,
-    store: BioStore,
-    rules: Rules,
-    control: Control,
-) -> Iterator[Artist | Rejected | Skipped]:
-    """What the work has to look at, without reading the front again where that can be helped."""
-    if front.place is None or not isinstance(stream, DelimitedStream):
-        artists = _artists(settings, stream, choice, store, rules)
-        return behind(front.rows, artists, stopped=lambda: control.stopped)
-    stream.go_on_at(front.place)
-    left = None if settings.max_rows is None else settings.max_rows - front.rows
-    artists = parse(islice(stream, left), choice, store.id_kind.canonical)
-    return chain(front.rejected, artists)
 
 
 def _check(settings: Settings) -> None:
@@ -412,54 +292,6 @@ def _check(settings: Settings) -> None:
 
 def _just_some(settings: Settings) -> bool:
     return settings.retry_failed or settings.refresh == "changed"
-
-
-def _source(settings: Settings) -> str:
-    """The input, whatever folder the command was called in."""
-    return STDIN if settings.input == STDIN else path_text(Path(settings.input or "").resolve())
-
-
-def _open_input(settings: Settings, control: Control) -> RowStream:
-    assert settings.input is not None
-    return open_source(
-        settings.input,
-        encoding=settings.encoding,
-        header=settings.header,
-        comment=settings.comment,
-        cancelled=lambda: control.stopped,
-    )
-
-
-def _state_of(settings: Settings) -> tuple[int, ...] | None:
-    """By what it shows that the input was changed; None for one that can be read only once."""
-    if settings.input is None or settings.input == STDIN:
-        return None
-    try:
-        there = Path(settings.input).stat()
-    except (OSError, ValueError):
-        return None  # opening it tells what is wrong
-    if not stat.S_ISREG(there.st_mode):
-        return None
-    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
-
-
-def _artists(
-    settings: Settings,
-    stream: RowStream,
-    choice: ColumnChoice,
-    store: BioStore,
-    rules: Rules,
-) -> Iterator[Artist | Rejected | Skipped]:
-    """The input's artists, with ids in the form of the table's. In a refresh the first of the
-    rows with one id counts, as it did when the bio was written: else each of the others would
-    look like a change."""
-    artists = parse(islice(stream, settings.max_rows), choice, store.id_kind.canonical)
-    return without_repeats(artists) if rules.refresh else artists
-
-
-def _expected_rows(stream: RowStream, settings: Settings) -> int | None:
-    counts = (stream.estimated_row_count, settings.max_rows)
-    return min((count for count in counts if count is not None), default=None)
 
 
 def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> Model:

@@ -31,7 +31,7 @@ FLOORS: Mapping[int, frozenset[str]] = {
         }
     ),
     5: frozenset({"processor", "resume", "pending", "dry_run", "verify", "jobs"}),
-    6: frozenset({"books", "front", "result", "adoption", "repair", "restore"}),
+    6: frozenset({"books", "front", "intake", "result", "adoption", "repair", "restore"}),
     7: frozenset({"runner", "adopt", "engines"}),
     8: frozenset({"cli", "web"}),
 }

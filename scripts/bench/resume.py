@@ -150,6 +150,7 @@ def others(pattern: Mapping[str, Any], count: int, line_bytes: int) -> Iterator[
         for name in names[names.index("generation") : names.index("committed_at")]
     }
     before |= {"artist_id": ID, "artist_name": NAME, "artist_data": DATA, "response_text": TEXT}
+    before["request"] = {**pattern["request"], "variables": {}}  # or no line has 1 KB
     after["input_sha256"] = INPUT
     head, tail = (orjson.dumps(part).decode().replace("%", "%%") for part in (before, after))
     head = head[:-1].replace(f'"{DATA}"', "%s")

@@ -124,7 +124,7 @@ def test_a_wave_is_not_over_when_a_resume_reads_just_some_of_its_rows(
         job = a_job(tmp_path, database_url, api, "a", 8)
         finish(job)
         api.script(schedule="ok*2, hang*100")
-        with Running(job, "--again") as wave:
+        with Running(job, "--again", "--workers", "1") as wave:  # in the input's order
             wave.wait_until(lambda: lines_in(job) == 10)
             wave.kill()
         api.script(schedule="")

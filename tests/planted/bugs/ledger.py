@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug, Change, tests_of
 
+_FOLLOWS = """f',"prev":"{prev}","hash":"{digest}"}}\\n'.encode()"""
+_STANDS_ALONE = """f'"hash":"{digest}"}}\\n'.encode()"""
+
 BUGS = (
     Bug(
         "the ledger is not synced",
@@ -237,6 +240,8 @@ BUGS = (
 """,
                 "",
             ),
+            Change("ledger/check.py", _FOLLOWS, _STANDS_ALONE),
+            Change("ledger/ahead.py", _FOLLOWS, _STANDS_ALONE),
         ),
         tests_of("test_ledger.py", "test_a_line_of_another_ledger_is_damage"),
     ),
