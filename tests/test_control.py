@@ -87,6 +87,16 @@ def test_a_sleep_ends_when_the_run_is_stopped() -> None:
     assert ended == ["stopped"]
 
 
+def test_a_linger_ends_when_the_run_is_stopped_and_is_no_error() -> None:
+    control = Control()
+    control.linger(0.0)
+    stopper = threading.Thread(target=control.stop, args=("signal",))
+    stopper.start()
+    control.linger(3600.0)
+    stopper.join()
+    control.linger(3600.0)
+
+
 def test_calls_wait_while_the_run_is_paused() -> None:
     control, ended = Control(), []
     control.pause()

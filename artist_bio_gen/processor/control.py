@@ -70,6 +70,10 @@ class Control:
         if self._stopped.wait(seconds):
             raise StoppedError
 
+    def linger(self, seconds: float) -> None:
+        """Waits, but no longer than the run goes on."""
+        self._stopped.wait(seconds)
+
     def pause(self) -> None:
         """No new call is made until each `pause` has had its `resume`."""
         with self._lock:  # so that it cannot come after a stop and hold everybody for ever

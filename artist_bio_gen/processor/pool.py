@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -75,13 +74,13 @@ class Processor:
         telemetry: Telemetry,
         max_consecutive_failures: int = 0,
         on_done: Callable[[Done], None] = lambda done: None,
-        linger: Callable[[float], None] = time.sleep,
+        linger: Callable[[float], None] | None = None,
         core: Core | None = None,
     ) -> None:
         """`max_consecutive_failures`: so many calls in a row without a bio stop the run (a dead
         server or a wrong prompt must not turn a catalogue into failures); 0 means never.
         `on_done` is called in the committer's thread for each bio that is on disk. `linger` waits
-        so many seconds. `core` is looked after by the committer's thread."""
+        so many seconds (None: `control`'s). `core` is looked after by the committer's thread."""
         self._caller = caller
         self._journal = journal
         self._committer = committer
@@ -93,7 +92,9 @@ class Processor:
         self._telemetry = telemetry
         self._max_consecutive_failures = max_consecutive_failures
         self._on_done = on_done
-        self._linger = partial(linger, min(_LONGEST_LINGER_S, workers * _LINGER_A_WORKER_S))
+        self._linger = partial(
+            linger or control.linger, min(_LONGEST_LINGER_S, workers * _LINGER_A_WORKER_S)
+        )
         self._core = core or Core()
         self._consecutive_failures = 0  # the committer's thread alone uses it
         # Twice the workers: while one half of the window is being called, the other half is

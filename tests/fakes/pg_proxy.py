@@ -159,6 +159,8 @@ class PgProxy:
                         return
                     if cut == "after":
                         instead.append(b"")
+                    if cut == "during":
+                        _cut(client)  # or the answer might still get through
                     if cut != "before":
                         server.sendall(data)
                     if cut in ("before", "during"):

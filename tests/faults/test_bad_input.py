@@ -258,7 +258,7 @@ def test_whatever_a_file_holds_its_artists_can_be_written_and_stored(
         return
     for row in rows:
         text = orjson.dumps(row).decode()
-        assert "\\u0000" not in text
+        assert "\\u0000" not in text.replace("\\\\", "")  # a backslash of the file's own is two
         if isinstance(row, Artist):
             assert row.id.strip() and row.name.strip()  # noqa: PT018 - one fact
         else:
