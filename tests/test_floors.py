@@ -23,16 +23,16 @@ PACKAGE = "artist_bio_gen"
 FLOORS: Mapping[int, frozenset[str]] = {
     1: frozenset({"values", "errors", "masking"}),
     2: frozenset({"telemetry", "sandbox"}),
-    3: frozenset({"memory", "prompts", "config"}),
+    3: frozenset({"memory", "prompts", "config", "stream"}),
     4: frozenset(
         {
             *("parser", "repeats", "generator", "database", "ledger"),
-            *("sources", "destinations", "spill"),
+            *("sources", "destinations"),
         }
     ),
     5: frozenset({"processor", "resume", "pending", "dry_run", "verify", "jobs"}),
     6: frozenset({"books", "front", "intake", "result", "adoption", "repair", "restore"}),
-    7: frozenset({"runner", "adopt", "engines"}),
+    7: frozenset({"runner", "adopt", "rows", "engines"}),
     8: frozenset({"cli", "web"}),
 }
 FLOOR_OF = {member: floor for floor, members in FLOORS.items() for member in members}

@@ -20,6 +20,7 @@ from artist_bio_gen import __version__, config
 from artist_bio_gen.cli.options import Surroundings, settings, settings_options, write_settings
 from artist_bio_gen.cli.signals import begin, leave_while_starting
 from artist_bio_gen.cli.streams import in_printing, let_go, open_missing
+from artist_bio_gen.config.options import PREFIX
 from artist_bio_gen.errors import (
     EXIT_DEFECT,
     EXIT_INTERRUPTED,
@@ -118,7 +119,7 @@ def program(run: Run | None = None) -> click.Group:
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         epilog=f"A setting is taken from its flag, else the environment, else .env.local, else "
-        f".env. --max-rows is {config.PREFIX}MAX_ROWS there, and so on, where no other name is "
+        f".env. --max-rows is {PREFIX}MAX_ROWS there, and so on, where no other name is "
         f"given. Each --switch has a --no-switch.\n\nExit codes: 0 done, 1 input cannot be read, "
         f"2 wrong usage, 3 configuration, 4 some rows failed or were rejected, 5 ledger and "
         f"database disagree, 6 stopped by a limit (can be resumed), 130 interrupted.",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from artist_bio_gen import config
+from artist_bio_gen.config.options import PREFIX, SWITCH, Option
 from artist_bio_gen.masking import mask_address
 
 _FLAGS = "artist_bio_gen.flags"
@@ -49,19 +50,19 @@ def settings_options(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-def _flag(option: config.Option) -> Callable[[F], F]:
+def _flag(option: Option) -> Callable[[F], F]:
     def keep(ctx: click.Context, _: click.Parameter, value: object) -> None:
         if value is not None:
             ctx.meta.setdefault(_FLAGS, {})[option.name] = value
 
     declared = option.flag or ""
-    if option.kind is config.SWITCH:
+    if option.kind is SWITCH:
         declared = f"{declared}/{_off(declared)}"
     return click.option(
         declared,
         option.name,
         cls=_SettingOption,
-        type=click.BOOL if option.kind is config.SWITCH else _SettingType(option),
+        type=click.BOOL if option.kind is SWITCH else _SettingType(option),
         default=None,
         callback=keep,
         expose_value=False,
@@ -76,7 +77,7 @@ class _SettingOption(click.Option):
 
 
 class _SettingType(click.ParamType[object]):
-    def __init__(self, option: config.Option) -> None:
+    def __init__(self, option: Option) -> None:
         self.option = option
         self.name = option.kind.metavar
 
@@ -117,19 +118,19 @@ def write_settings(
             formatter.write_dl(records, col_max=32)
 
 
-def left(option: config.Option) -> str:
+def left(option: Option) -> str:
     """How an option is written; one without a flag by its variable."""
     if option.flag is None:
         return option.env
-    if option.kind is config.SWITCH:
+    if option.kind is SWITCH:
         return f"{option.flag}/{_off(option.flag)}" if option.default else option.flag
     return f"{option.flag} {option.kind.metavar}"
 
 
-def described(option: config.Option) -> str:
+def described(option: Option) -> str:
     """What an option is for, its default, and its variable where that has a name of its own."""
-    notes = [] if option.kind is config.SWITCH else [option.shown_default()]
-    if option.flag is not None and not option.env.startswith(config.PREFIX):
+    notes = [] if option.kind is SWITCH else [option.shown_default()]
+    if option.flag is not None and not option.env.startswith(PREFIX):
         notes.append(option.env)
     return f"{option.help}  [{'; '.join(notes)}]" if notes else option.help
 

@@ -9,19 +9,38 @@ flags, the environment, `.env.local`, `.env`, the default. Nobody else reads the
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias
 
+from artist_bio_gen.config.options import (
+    ADDRESS,
+    COUNT,
+    FILE,
+    FLUSH,
+    NAME_OR_FILE,
+    NAMES,
+    PREFIX,
+    SECONDS,
+    SWITCH,
+    TEXT,
+    Flush,
+    Kind,
+    Option,
+    choice,
+    number,
+    option,
+    options_of,
+    whole,
+)
+from artist_bio_gen.config.source import INPUT, SourceOptions
 from artist_bio_gen.errors import ConfigError
-from artist_bio_gen.masking import MASK, mask_address, mask_key, passwords_in
+from artist_bio_gen.masking import mask_address, mask_key, passwords_in
 
 COMMAND = "artist-bio-gen"
-PREFIX = "ARTIST_BIO_GEN_"
 ENV_FILES = (".env.local", ".env")
 
 Api: TypeAlias = Literal["auto", "responses", "chat"]
@@ -30,197 +49,7 @@ OnMissing: TypeAlias = Literal["insert", "skip", "fail"]
 Refresh: TypeAlias = Literal["none", "changed"]
 CheckLines: TypeAlias = Literal["new", "whole"]
 Progress: TypeAlias = Literal["auto", "rich", "plain", "none"]
-Flush: TypeAlias = Literal["line", "sync"] | int
 
-MOST = 10**12
-"""Of whatever is counted: JSON, databases and the system's calls take no number of any size."""
-
-LONGEST_S = 20 * 24 * 3600.0
-"""The system's waits take milliseconds in 31 bits, which is not quite 25 days."""
-
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T_co]):
-    """How a value is written. `read` raises ValueError for a text that is not `allowed`. Only a
-    `path` may have bytes that are no UTF-8, as the system allows there."""
-
-    metavar: str
-    allowed: str
-    read: Callable[[str], T_co]
-    choices: tuple[str, ...] = ()
-    path: bool = False
-
-
-def choice(*values: T) -> Kind[T]:
-    by_name = {str(value): value for value in values}
-
-    def read(text: str) -> T:
-        if text not in by_name:
-            raise ValueError(text)
-        return by_name[text]
-
-    return Kind("|".join(by_name), f"one of {', '.join(by_name)}", read, tuple(by_name))
-
-
-def whole(least: int, most: int = MOST) -> Kind[int]:
-    def read(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise ValueError(text)
-        return value
-
-    return Kind("N", f"a whole number from {least} to {most}", read)
-
-
-def number(least: float, most: float) -> Kind[float]:
-    def read(text: str) -> float:
-        if not least <= float(text) <= most:
-            raise ValueError(text)
-        return float(text)
-
-    return Kind("X", f"a number from {least:g} to {most:g}", read)
-
-
-def _read_seconds(text: str) -> float:
-    digits, unit = (text[:-1], text[-1]) if text[-1] in "smh" else (text, "s")
-    seconds = float(digits) * {"s": 1, "m": 60, "h": 3600}[unit]
-    if not 0 < seconds <= LONGEST_S:
-        raise ValueError(text)
-    return seconds
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates: how Python carries other bytes
-        return False
-    return True
-
-
-def _read_switch(text: str) -> bool:
-    word = text.lower()
-    if word not in (*_ON, *_OFF):
-        raise ValueError(text)
-    return word in _ON
-
-
-def _read_path(text: str) -> Path:
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as exc:  # a "~user" that the system does not know
-        raise ValueError(text) from exc
-
-
-def _read_names(text: str) -> tuple[str, ...]:
-    import csv  # a name may itself hold a comma: "born, year",country
-
-    names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True)))
-    if not all(names):
-        raise ValueError(text)
-    return names
-
-
-def _read_address(text: str) -> str:
-    if not re.match(r"https?://[^/\s]+", text):
-        raise ValueError(text)
-    return text.rstrip("/")
-
-
-def _read_flush(text: str) -> Flush:
-    return text if text in ("line", "sync") else _LINES.read(text)  # type: ignore[return-value]
-
-
-_ON = ("true", "yes", "on", "1")
-_OFF = ("false", "no", "off", "0")
-_LINES = whole(1, 1_000_000)
-
-TEXT: Kind[str] = Kind("TEXT", "a text that is not empty", str)
-FILE: Kind[Path] = Kind("FILE", "a path", _read_path, path=True)
-NAME_OR_FILE: Kind[str] = Kind("NAME|FILE", "a name or a path", str, path=True)
-SWITCH: Kind[bool] = Kind("", "true or false", _read_switch)
-SECONDS: Kind[float] = Kind(
-    "SECONDS", "a time such as 90, 90s, 2m or 1h, up to 480h", _read_seconds
-)
-NAMES: Kind[tuple[str, ...]] = Kind("NAME,…", "names with commas between them", _read_names)
-ADDRESS: Kind[str] = Kind("URL", "an address that begins with http:// or https://", _read_address)
-MARK: Kind[str] = Kind("TEXT", "a text, or none", lambda text: "" if text == "none" else text)
-FLUSH: Kind[Flush] = Kind("line|sync|N", f"line, sync, or {_LINES.allowed}", _read_flush)
-COUNT = whole(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting as it is described to people. `otherwise` says what holds where the value
-    is None. `flag` is None for what must not stand in the list of processes."""
-
-    name: str
-    default: object
-    kind: Kind[object]
-    group: str
-    help: str
-    env: str
-    flag: str | None
-    secret: bool
-    otherwise: str
-
-    def parse(self, text: str) -> object:
-        """The text as a value of its type. Raises ValueError that says what is allowed."""
-        if "\0" in text:
-            raise ValueError("must be without a NUL character")
-        if not (self.kind.path or _is_text(text)):
-            raise ValueError("must be UTF-8, which these bytes are not")
-        try:
-            if not text.strip():
-                raise ValueError(text)
-            return self.kind.read(text.strip())
-        except (ValueError, OverflowError):
-            raise ValueError(f"must be {self.kind.allowed}") from None
-
-    def read(self, value: object, origin: str) -> object:
-        """Raises ConfigError that names setting, value and origin."""
-        text = self.written(value)
-        try:
-            return self.parse(text)
-        except ValueError as exc:
-            bad = MASK if self.secret else repr(mask_address(text))
-            raise ConfigError(f"{self.name} = {bad} (from {origin}): {exc}") from exc
-
-    def shown_default(self) -> str:
-        return self.otherwise if self.default is None else self.written(self.default)
-
-    def written(self, value: object) -> str:
-        """The value as a text that `parse` reads; None as an empty one."""
-        return "none" if self.kind is MARK and value == "" else shown(value)
-
-
-def option(
-    default: T,
-    kind: Kind[T],
-    group: str,
-    help: str,  # noqa: A002 - the field's word
-    *,
-    env: str | None = None,
-    flag: bool = True,
-    secret: bool = False,
-    otherwise: str = "",
-) -> T:
-    """A field of `Settings` with all that is told about it."""
-    about = {
-        "kind": kind,
-        "group": group,
-        "help": help,
-        "env": env,
-        "flag": flag,
-        "secret": secret,
-        "otherwise": otherwise,
-    }
-    return field(default=default, metadata=about)
-
-
-INPUT = "Input"
 TABLE = "Artists table"
 MODEL = "Prompt and model"
 CALLS = "Calls"
@@ -231,26 +60,19 @@ LOGS = "Logs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Settings:
+class Settings(SourceOptions):
     """All settings of a run, in their types. Durations are in seconds."""
 
     # fmt: off
     input: str | None = option(None, Kind("FILE", "a path", str, path=True), INPUT,
-        "The artists: a CSV file, read as a stream; - is the standard input.", otherwise="required")
+        "The artists: a file, a pattern, an address or a database; - is the standard input.",
+        otherwise="required")
     id_column: str | None = option(None, TEXT, INPUT,
         "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
     name_column: str | None = option(None, TEXT, INPUT,
         "Column with the artist's name.", otherwise="guessed: name, artist_name, …")
     data_columns: tuple[str, ...] | None = option(None, NAMES, INPUT,
         "Columns that the model is told.", otherwise="all others")
-    header: bool = option(True, SWITCH, INPUT,
-        "The first row names the columns.")
-    comment: str = option("#", MARK, INPUT,
-        "Lines that begin with this are left out; none: no such lines.")
-    encoding: str | None = option(None, TEXT, INPUT,
-        "Encoding of the input.", otherwise="UTF-8, strictly")
-    max_rows: int | None = option(None, COUNT, INPUT,
-        "Read no more rows than this.", otherwise="all")
     dry_run: bool = option(False, SWITCH, INPUT,
         "Read everything, show the first five requests and the counts; no call, no write.")
 
@@ -368,16 +190,7 @@ class Settings:
         return f"Settings({values})"
 
 
-def _options() -> Iterator[Option]:
-    for each in fields(Settings):
-        if each.metadata:
-            about = dict(each.metadata)
-            env = about.pop("env") or f"{PREFIX}{each.name.upper()}"
-            flag = f"--{each.name.replace('_', '-')}" if about.pop("flag") else None
-            yield Option(name=each.name, default=each.default, env=env, flag=flag, **about)
-
-
-OPTIONS: Mapping[str, Option] = {each.name: each for each in _options()}
+OPTIONS: Mapping[str, Option] = {each.name: each for each in options_of(Settings)}
 
 
 def load(
@@ -462,24 +275,6 @@ def _refuse_unknown(variables: Mapping[str, str], where: str) -> None:
                 else f'see "{COMMAND} --help"'
             )
             raise ConfigError(f"{name} (in {where}) is no setting; {hint}")
-
-
-def shown(value: object) -> str:
-    """A setting's value as a person would write it; None as an empty text."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ",".join(_quoted(each) if set(each) & set(',"') else each for each in value)
-    if isinstance(value, float) and float(f"{value:g}") == value:
-        return f"{value:g}"  # 90, not 90.0
-    return str(value)
-
-
-def _quoted(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 def masked(settings: Settings) -> dict[str, Any]:

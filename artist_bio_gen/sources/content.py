@@ -1,0 +1,31 @@
+"""Where a file's bytes come from, whatever they hold: a disk, a pipe, an archive, an address."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of one file.
+
+    `name` is for messages, without secrets; `file_name` is what its format is guessed by (that of
+    `artists.csv.gz` is `artists.csv`). `open` gives a reader from the first byte on: as often as
+    one likes if `again`, else once. `path` is the file itself where it lies on a disk and is read
+    as it is; formats that are read from their end need that. `size` is the number of bytes that
+    the reader gives, `packed_size` that of the bytes which are stored or sent for them; None where
+    nobody knows. `can_wait`: see `RowStream`.
+    """
+
+    name: str
+    file_name: str
+    open: Callable[[], io.BufferedReader[Any]]
+    again: bool = False
+    path: Path | None = None
+    size: int | None = None
+    packed_size: int | None = None
+    can_wait: bool = True
