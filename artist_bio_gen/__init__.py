@@ -1,7 +1,8 @@
 """Biographies for a catalogue of artists: bought once, kept for good. Start at runner.py.
 
-For scripts there are `append_jsonl_response`, `write_jsonl_output` and `open_ledger_lines`
-(docs/ledger-command.md); they are imported when they are asked for.
+For scripts there are `open_source`, with adapters from and to Arrow and pandas (docs/sources.md),
+and `append_jsonl_response`, `write_jsonl_output` and `open_ledger_lines` (docs/ledger-command.md);
+they are imported when they are asked for.
 """
 
 from typing import Any
@@ -11,7 +12,16 @@ __version__ = "0.1.0"
 # Types stand in __init__.pyi.
 _PUBLIC = {
     "append_jsonl_response": "ledger.earlier_file",
+    "from_arrow": "sources.frames",
+    "from_pandas": "sources.frames",
+    "from_rows": "sources.frames",
     "open_ledger_lines": "ledger.reading",
+    "open_source": "sources",
+    "to_arrow": "sources.frames",
+    "to_batches": "sources.frames",
+    "to_frames": "sources.frames",
+    "to_pandas": "sources.frames",
+    "to_reader": "sources.frames",
     "write_jsonl_output": "ledger.earlier_file",
 }
 

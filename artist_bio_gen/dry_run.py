@@ -31,7 +31,8 @@ def dry_run(rows: Iterable[Artist | Rejected], model: Model) -> DryRun:
         if isinstance(row, Rejected):
             rejected += 1
             if rejected <= SHOWN_REJECTED:
-                messages.append(f"row {row.row} would be rejected: {one_line(row.reason)}")
+                where = f"row {row.row}{f' of {one_line(row.file)}' if row.file else ''}"
+                messages.append(f"{where} would be rejected: {one_line(row.reason)}")
             continue
         artists += 1
         if artists <= SHOWN_REQUESTS:

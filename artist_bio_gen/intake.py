@@ -5,17 +5,18 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias
 
-from artist_bio_gen.config import Settings
+from artist_bio_gen.config import Settings, source_options
 from artist_bio_gen.database.nearby import Nearby
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import InputError, StoppedError
 from artist_bio_gen.ledger.ledger import Ledger
+from artist_bio_gen.masking import mask_address
 from artist_bio_gen.parser import ColumnChoice, parse
 from artist_bio_gen.pending import (
     NO_PLAN,
@@ -32,8 +33,8 @@ from artist_bio_gen.pending import (
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.repeats import without_repeats
-from artist_bio_gen.sources import STDIN, RowStream, open_source
-from artist_bio_gen.sources.delimited import DelimitedStream
+from artist_bio_gen.sources import Reading, open_source
+from artist_bio_gen.sources.local import STDIN, files_of, is_address
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Rejected, Skipped, path_text
 
@@ -42,37 +43,46 @@ State: TypeAlias = tuple[int, ...]
 
 
 def source_of(settings: Settings) -> str:
-    """The input, whatever folder the command was called in."""
-    return STDIN if settings.input == STDIN else path_text(Path(settings.input or "").resolve())
+    """The input, whatever folder the command was called in; passwords in an address masked."""
+    source = settings.input or ""
+    if source == STDIN:
+        return STDIN
+    return mask_address(source) if is_address(source) else path_text(Path(source).resolve())
 
 
-def open_input(settings: Settings, control: Control) -> RowStream:
+def open_input(settings: Settings, control: Control) -> Reading:
     assert settings.input is not None
-    return open_source(
-        settings.input,
-        encoding=settings.encoding,
-        header=settings.header,
-        comment=settings.comment,
-        cancelled=lambda: control.stopped,
-    )
+    options = source_options(settings)
+    if settings.dry_run:
+        options = replace(options, error_threshold=1.0)  # all that is wrong is to be seen
+    return open_source(settings.input, options, cancelled=lambda: control.stopped)
+
+
+def worth_telling(stream: Reading) -> Iterator[str]:
+    """What was found out about the input, and may be wrong; a sentence each."""
+    facts = stream.facts()
+    if "named" in facts:
+        yield f"input: {facts['named']}"
+    if "encoding_confidence" in facts:
+        yield (
+            f"input: {stream.name} is read as {facts['encoding']}, found by its content (confidence"
+            f" {facts['encoding_confidence']}); --encoding names another"
+        )
 
 
 def state_of(settings: Settings) -> State | None:
     """By what it shows that the input was changed; None for one that can be read only once."""
-    if settings.input is None or settings.input == STDIN:
-        return None
+    state: list[int] = []
     try:
-        there = Path(settings.input).stat()
-    except (OSError, ValueError):
+        files = files_of(settings.input or STDIN)
+        for file in files or ():
+            there = Path(file).stat()
+            if not stat.S_ISREG(there.st_mode):
+                return None
+            state += (there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns)
+    except (InputError, OSError, ValueError):
         return None  # opening it tells what is wrong
-    if not stat.S_ISREG(there.st_mode):
-        return None
-    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns
-
-
-def expected_rows(stream: RowStream, settings: Settings) -> int | None:
-    counts = (stream.estimated_row_count, settings.max_rows)
-    return min((count for count in counts if count is not None), default=None)
+    return None if files is None else tuple(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +99,17 @@ class Intake:
     control: Control
     telemetry: Telemetry
 
-    def artists(self, stream: RowStream) -> Iterator[Artist | Rejected | Skipped]:
+    def artists(self, stream: Reading) -> Iterator[Artist | Rejected | Skipped]:
         """The input's artists, with ids in the form of the table's. In a refresh the first of the
         rows with one id counts, as it did when the bio was written: else each of the others would
         look like a change."""
-        artists = parse(
-            islice(stream, self.settings.max_rows), self.choice, self.store.id_kind.canonical
-        )
+        artists = self._parsed(stream)
         return without_repeats(artists) if self.rules.refresh else artists
+
+    def _parsed(self, stream: Reading) -> Iterator[Artist | Rejected]:
+        return parse(
+            stream, self.choice, self.store.id_kind.canonical, columns=lambda: stream.columns
+        )
 
     def plan(self, read_as: State | None, before: DoneFront | None) -> Plan:
         """Tells what a run that goes on with a ledger will do, before its first call. `read_as` is
@@ -127,7 +140,7 @@ class Intake:
         tally.tell()
         if state_of(self.settings) != read_as:
             raise InputError(
-                f"{self.settings.input}: was changed while it was looked through; no call was made."
+                f"{stream.name}: was changed while it was looked through; no call was made."
                 " Start again when it is whole"
             )
         if found.whole:
@@ -137,13 +150,12 @@ class Intake:
         return found
 
     @contextmanager
-    def _looking(
-        self, stream: RowStream, before: DoneFront | None
-    ) -> Iterator[Callable[..., Plan]]:
+    def _looking(self, stream: Reading, before: DoneFront | None) -> Iterator[Callable[..., Plan]]:
         """`plan`, with what it looks through. No commit is under way as long as it lasts."""
         under_way: set[str] = set()
         known = partial(self.lookups.known, self.ledger.id)
-        if not (Look.takes(self.rules) and isinstance(stream, DelimitedStream)):
+        plain = stream.plain
+        if plain is None or not Look.takes(self.rules):
             artists = self.artists(stream)
             verdicts = judged(
                 artists, known, self.rules, table=self.settings.table, under_way=under_way
@@ -167,17 +179,15 @@ class Intake:
             )
             finished = None
             if before is not None and self.settings.max_rows is None:
-                stream.go_on_at(before.place)
+                plain.go_on_at(before.place)
                 finished = before.finished
-            rows = islice(stream.cells(), self.settings.max_rows)
+            rows = islice(plain.cells(), self.settings.max_rows)
             yield partial(plan, look.through(rows, finished), under_way, place_of=look.place_of)
 
-    def behind(self, stream: RowStream, front: Front) -> Iterator[Artist | Rejected | Skipped]:
+    def behind(self, stream: Reading, front: Front) -> Iterator[Artist | Rejected | Skipped]:
         """What the work has to look at; the front is not read again where that can be helped."""
-        if front.place is None or not isinstance(stream, DelimitedStream):
+        if front.place is None or stream.plain is None:
             artists = self.artists(stream)
             return behind(front.rows, artists, stopped=lambda: self.control.stopped)
-        stream.go_on_at(front.place)
-        left = None if self.settings.max_rows is None else self.settings.max_rows - front.rows
-        artists = parse(islice(stream, left), self.choice, self.store.id_kind.canonical)
-        return chain(front.rejected, artists)
+        stream.go_on_at(front.place, front.rows)
+        return chain(front.rejected, self._parsed(stream))

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256 as _sha256
 from operator import itemgetter
 
 import orjson
 
-from artist_bio_gen.errors import UsageError
+from artist_bio_gen.key_columns import find_id, find_name, require_column
 from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row
-
-ID_NAMES = ("id", "artist_id", "uuid", "artist_uuid", "guid")
-NAME_NAMES = ("name", "artist_name", "display_name", "full_name", "artist")
 
 MAX_ID_BYTES = 2_000
 """Longest id in UTF-8: an index of Postgres takes entries of up to 2,704 bytes."""
@@ -33,15 +30,22 @@ _MOST_PATTERNS = 1000  # ways in which a row's cells may be empty, for which a p
 @dataclass(frozen=True, slots=True)
 class ColumnChoice:
     """Where in a row the artist stands: positions, counted from 0. `data` are the positions
-    of the cells that become the artist's data."""
+    of the cells that become the artist's data; with `takes_all`, so do those of columns that turn
+    up later."""
 
     columns: tuple[Column, ...]
     id: int
     name: int
     data: tuple[int, ...]
+    takes_all: bool = False
 
     def called(self, at: int) -> str:
         return f"column {self.columns[at].name!r}"
+
+    def grown(self, columns: Sequence[Column]) -> ColumnChoice:
+        """The same choice among these, which are the columns and others behind them."""
+        new = range(len(self.columns), len(columns)) if self.takes_all else ()
+        return replace(self, columns=tuple(columns), data=(*self.data, *new))
 
 
 def choose_columns(
@@ -58,76 +62,48 @@ def choose_columns(
     nor name become data unless `data_columns` says which. Raises `UsageError`.
     """
     names = [column.name for column in columns]
-    if names == [str(at) for at in range(1, len(names) + 1)]:
-        id_names: Sequence[str] = [name for name in names[:1] if name != name_column]
-        name_names: Sequence[str] = [name for name in names[1:2] if name != id_column]
-    else:
-        id_names, name_names = ID_NAMES, NAME_NAMES
-    id_at = _find(names, "id", "--id-column", id_column, id_names)
-    name_at = _find(names, "name", "--name-column", name_column, name_names)
+    id_at = names.index(find_id(names, id_column, but=name_column))
+    name_at = names.index(find_name(names, name_column, but=id_column))
     if data_columns is None:
         data = [at for at in range(len(names)) if at not in (id_at, name_at)]
     else:
-        data = [_position(names, name, "--data-columns") for name in dict.fromkeys(data_columns)]
-    return ColumnChoice(tuple(columns), id_at, name_at, tuple(data))
-
-
-def _find(
-    names: list[str], what: str, flag: str, given: str | None, candidates: Sequence[str]
-) -> int:
-    if given is not None:
-        return _position(names, given, flag)
-    found = [at for at, name in enumerate(names) if name in candidates]
-    if not found:
-        folded = {_fold(candidate) for candidate in candidates}
-        found = [at for at, name in enumerate(names) if _fold(name) in folded]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        problem = f"{_listed(names[at] for at in found)} may each hold the artist's {what}"
-    else:
-        problem = f"no column is known to hold the artist's {what}"
-    hint = "; is the file separated by commas?" if len(names) == 1 else ""
-    raise UsageError(f"{problem}; say which with {flag}; there are {_listed(names)}{hint}")
-
-
-def _position(names: list[str], name: str, flag: str) -> int:
-    if name not in names:
-        raise UsageError(f"{flag} {name}: there is no such column; there are {_listed(names)}")
-    return names.index(name)
-
-
-def _fold(name: str) -> str:
-    """Artist ID, artist-id and ArtistID are all artist_id."""
-    return "".join(filter(str.isalnum, name)).casefold()
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
+        data = [
+            names.index(require_column(names, name, "--data-columns"))
+            for name in dict.fromkeys(data_columns)
+        ]
+    return ColumnChoice(tuple(columns), id_at, name_at, tuple(data), data_columns is None)
 
 
 def parse(
     rows: Iterable[Row | BadRow],
     choice: ColumnChoice,
     canonical_id: Callable[[str], str] = str,
+    columns: Callable[[], Sequence[Column]] = tuple,
 ) -> Iterator[Artist | Rejected]:
-    """One artist, or the reason why there is none, for each row, in their order.
+    """One artist, or the reason why there is none, for each row, in their order. `columns` are
+    asked for when a row has more cells than were chosen from.
 
     White space around id and name is taken off; other cells stay as they are, and empty ones
     are left out. `canonical_id` brings an id into the form of the table's id column and raises
     `ValueError(reason)` for one that does not fit.
     """
     id_at, name_at = choice.id, choice.name
-    data_cells = [(at, choice.columns[at].name) for at in choice.data]
+    data_cells: list[tuple[int, str]] = []
+    width = 0
     for row in rows:
         if isinstance(row, BadRow):
-            yield Rejected(row.number, row.reason, row.text)
+            yield Rejected(row.number, row.reason, row.text, row.file)
             continue
         values = row.values
+        if len(values) != width:
+            width = len(values)
+            if width > len(choice.columns) and len(now := columns()[:width]) > len(choice.columns):
+                choice = choice.grown(now)
+            data_cells = [(at, choice.columns[at].name) for at in choice.data if at < width]
         if not _all_sound_text(values):
             reason = _first_flaw(values, choice)
             if reason:
-                yield Rejected(row.number, reason, _shown(values))
+                yield Rejected(row.number, reason, _shown(values), row.file)
                 continue
         artist_id = _text(values[id_at])
         name = _text(values[name_at])
@@ -152,7 +128,7 @@ def parse(
                 continue
         # What is wrong with one row is often wrong with the choice of the column.
         reason += "; if the column is the wrong one, choose with --id-column and --name-column"
-        yield Rejected(row.number, reason, _shown(values))
+        yield Rejected(row.number, reason, _shown(values), row.file)
 
 
 class Fingerprints:
@@ -254,7 +230,7 @@ def _first_flaw(cells: tuple[Json, ...], choice: ColumnChoice) -> str:
             kind = type(cells[at]).__name__
             return f"{choice.called(at)} holds a {kind}; ids and names are text or numbers"
     for at in (choice.id, choice.name, *choice.data):
-        flaw = _flaw(cells[at])
+        flaw = _flaw(cells[at]) if at < len(cells) else ""
         if flaw:
             return f"{choice.called(at)} holds {flaw}; take it out or write it anew"
     return ""

@@ -16,10 +16,11 @@ from typing import Any, Literal, TypeAlias
 
 from artist_bio_gen.database.nearby import Match, Nearby
 from artist_bio_gen.database.store import BioStore, Known
-from artist_bio_gen.errors import InputError, StoppedError
+from artist_bio_gen.errors import InputError, LimitError, StoppedError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.parser import ColumnChoice, Fingerprints, parse
-from artist_bio_gen.sources.delimited import END, Cells, Place
+from artist_bio_gen.sources.delimited import END, Place
+from artist_bio_gen.sources.plain import Cells
 from artist_bio_gen.values import (
     NO_ROW,
     Artist,
@@ -542,7 +543,7 @@ def plan(
             ):
                 told = clock()
                 tell(f"input: {rows:,} rows looked up")
-    except (InputError, StoppedError):
+    except (InputError, LimitError, StoppedError):
         whole = False  # the work gets as far, and tells
     if front is None:
         short = whole and rejected <= REJECTED_KEPT

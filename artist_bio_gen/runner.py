@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +33,14 @@ from artist_bio_gen.errors import (
 from artist_bio_gen.front import FrontNote
 from artist_bio_gen.generator.api import StoredPrompt
 from artist_bio_gen.generator.model import Call, Model, choose_model
-from artist_bio_gen.intake import Intake, State, expected_rows, open_input, source_of, state_of
+from artist_bio_gen.intake import (
+    Intake,
+    State,
+    open_input,
+    source_of,
+    state_of,
+    worth_telling,
+)
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.segments import find_id, real
 from artist_bio_gen.ledger.sharing import only_run, require_local
@@ -53,7 +59,7 @@ from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.prompts import Prompt
 from artist_bio_gen.result import RunResult, sum_up
 from artist_bio_gen.resume import reconcile, require_commit_rows, take_over
-from artist_bio_gen.sources import RowStream
+from artist_bio_gen.sources import Reading
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 from artist_bio_gen.telemetry.progress import one_line
@@ -103,19 +109,23 @@ def _run(
     with ExitStack() as stack:
         read_as = state_of(settings)
         stream = stack.enter_context(open_input(settings, control))
+        for sentence in worth_telling(stream):
+            say(sentence)
         choice = choose_columns(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
         model = _choose_model(settings, attended=attended, say=say)
         if settings.dry_run:
-            found = dry_run(parse(islice(stream, settings.max_rows), choice), model)
+            found = dry_run(parse(stream, choice, columns=lambda: stream.columns), model)
             return RunResult(
                 exit_code=EXIT_DONE, run=run_id, rejected=found.rejected, messages=found.messages
             )
 
         books = open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
         stack.enter_context(only_run(books.ledger.path, source_of(settings)))
-        note = _front_note(settings, books, choice, model, read_as)
+        note = _front_note(
+            settings, books, choice, model, read_as if stream.plain is not None else None
+        )
         rules, untouched = _begin(settings, run_id, books, stream, model, telemetry, say)
         before = note.done(books.ledger.id) if untouched else None
         intake = Intake(
@@ -186,7 +196,7 @@ def _begin(
     settings: Settings,
     run_id: str,
     books: Books,
-    stream: RowStream,
+    stream: Reading,
     model: Model,
     telemetry: Telemetry,
     say: Callable[[str], None],
@@ -209,7 +219,7 @@ def _begin(
             run=run_id,
             ledger=ledger.id,
             input=stream.name,
-            rows=expected_rows(stream, settings),
+            rows=stream.estimated_row_count,
             workers=model.workers,
             model=model.name,
             prompt_sha256=model.fingerprint,
@@ -251,7 +261,8 @@ def _front_note(
     how = (
         __version__,
         *(model.fingerprint, settings.table, books.store.id_kind.sql_type),
-        *(settings.encoding or "", str(settings.header), settings.comment),
+        *(settings.format or "", settings.encoding or "", settings.delimiter or ""),
+        *(str(settings.header), settings.comment, str(settings.skip_rows)),
         *(column.name for column in choice.columns),
         *map(str, (choice.id, choice.name, *choice.data)),
     )

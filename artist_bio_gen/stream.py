@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from heapq import merge
+from itertools import repeat
 from operator import attrgetter
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from artist_bio_gen.values import BadRow, Column, Json, Row
 
 CHUNK = 1_000
 """Rows at a time. More of them cost cache misses and garbage collection, in every format."""
+
+_WIDEST = 200  # columns, for which rows are made mappings the quick way
 
 
 class Chunk:
@@ -63,22 +68,28 @@ class Chunk:
     def dicts(self) -> list[dict[str, Json]]:
         if self._dicts is not None:
             return self._dicts
-        columns = self.columns
-        return [dict(zip(columns, row, strict=False)) for row in self.values()]
+        columns, values = self.columns, self.values()
+        if 0 < len(columns) <= _WIDEST:
+            with suppress(ValueError):  # a row of another width
+                return _mappings(len(columns))(values, *columns)
+        return [dict(zip(columns, row, strict=False)) for row in values]
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Sound and bad rows in their order."""
-        sound = map(_row, self.numbers, self.values())
+        sound = map(_row, self.numbers, self.values(), repeat(self.file))
         if not self.bad:
             return sound
         return merge(sound, self.bad, key=attrgetter("number"))
 
     def halves(self) -> tuple[Chunk, Chunk]:
         """The same rows in two chunks; of a single row, the second one is empty."""
-        middle = max(1, len(self) // 2)
-        border = self.numbers[middle] if middle < len(self) else None
+        return self.parted(max(1, len(self) // 2))
+
+    def parted(self, size: int) -> tuple[Chunk, Chunk]:
+        """The first rows, `size` of them, and the others."""
+        border = self.numbers[size] if size < len(self) else None
         bad = [each for each in self.bad if border is None or each.number < border]
-        return self._part(0, middle, bad), self._part(middle, len(self), self.bad[len(bad) :])
+        return self._part(0, size, bad), self._part(size, len(self), self.bad[len(bad) :])
 
     def _part(self, start: int, stop: int, bad: Sequence[BadRow]) -> Chunk:
         return Chunk(
@@ -91,8 +102,20 @@ class Chunk:
         )
 
 
-def _row(number: int, values: Sequence[Json]) -> Row:
-    return Row(number, tuple(values))
+@lru_cache(_WIDEST)
+def _mappings(width: int) -> Callable[..., list[dict[str, Json]]]:
+    """Makes mappings of rows with so many cells, which it unpacks into variables: of all that is
+    done for a row this is the most, and dict(zip(…)) takes three times as long."""
+    keys, cells = [f"k{at}" for at in range(width)], [f"c{at}" for at in range(width)]
+    pairs = ", ".join(map("{}: {}".format, keys, cells))
+    made: Callable[..., list[dict[str, Json]]] = eval(  # noqa: S307 - of names made here alone
+        f"lambda rows, {', '.join(keys)}: [{{{pairs}}} for {', '.join(cells)}, in rows]"
+    )
+    return made
+
+
+def _row(number: int, values: Sequence[Json], file: str) -> Row:
+    return Row(number, tuple(values), file)
 
 
 class RowStream(ABC):
@@ -114,6 +137,12 @@ class RowStream(ABC):
 
     can_wait = True
     """Whether the source bears that nobody reads from it for hours. A connection does not."""
+
+    grows = False
+    """Whether columns may be added while it is read."""
+
+    opened_as: Mapping[str, Json] = MappingProxyType({})
+    """What was found out before it was opened: its format, and whether its name tells another."""
 
     def facts(self) -> dict[str, Json]:
         """What is worth knowing of it besides its rows: encoding, sheets, server and so on."""

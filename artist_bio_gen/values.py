@@ -31,19 +31,23 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row of a source. `number` is what a person sees: the line of the file on which
-    the row begins, counted from 1. `values` stand in the order of the source's columns."""
+    the row begins, counted from 1. `values` stand in the order of the source's columns; where
+    columns turn up late, an earlier row has fewer. `file` is the one of several files."""
 
     number: int
     values: tuple[Json, ...]
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that could not be read. `text` is what could be seen of it, cut to 500 characters."""
+    """A row that could not be read. `text` is what could be seen of it, cut to 500 characters;
+    `file` is the one of several files."""
 
     number: int
     reason: str
     text: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +168,13 @@ NO_ROW = "no_row"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is no artist: it could not be read, has no id or name, or its id does not fit."""
+    """A row that is no artist: it could not be read, has no id or name, or its id does not fit.
+    `file` is the one of several files in which it stands."""
 
     row: int
     reason: str
     text: str = ""
+    file: str = ""
 
 
 SkipReason: TypeAlias = Literal[

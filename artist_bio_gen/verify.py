@@ -8,21 +8,26 @@ of the ledger.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from artist_bio_gen.database.begun import known_of, way_back
-from artist_bio_gen.database.compare import Snapshot, Stored, snapshot
+from artist_bio_gen.database.compare import LONGEST_GATHERED, Gathered, Snapshot, Stored, snapshot
 from artist_bio_gen.ledger.line import is_whole, seq_of
+from artist_bio_gen.ledger.scan import NEXT_TEXT, TOGETHER, Batch, Facts, record
 from artist_bio_gen.ledger.verify import EXAMPLES, Check, Difference, Kind, Lines, Report
 from artist_bio_gen.values import Head, path_text
 
-_RANGE_BYTES = 128 * 1024
-"""Read at a time, so that the server is not kept waiting: what it computes meanwhile has to find
-room in the connection."""
+_RANGE_BYTES = 256 * 1024
+"""Read at a time: as much as is still in the processor's cache when it is compared."""
+
+_PENDING_BYTES = TOGETHER * LONGEST_GATHERED
+"""Lines that wait for the rest of their batch."""
 
 _LOOKED_AT = 500
 """Lines that do not fit, asked about at a time."""
@@ -47,21 +52,23 @@ def verify(
     expect: str | None = None,
     examples: int | None = EXAMPLES,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    hashed: bool | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Report, Compared]:
     """`ledger.verify.check`, and the comparison with the database at this address. Nothing is
-    changed on either side. Raises what `check` and `database.compare.snapshot` raise."""
+    changed on either side. `hashed`: the server hashes what it has, instead of sending it; None
+    where it is another machine. Raises what `check` and `database.compare.snapshot` raise."""
     with Check(
         ledger,
         processes=processes,
         expect=expect,
         examples=examples,
-        with_records=True,
+        with_batches=True,
         progress=progress,
         range_bytes=_RANGE_BYTES,
         sleep=sleep,
     ) as checking:
-        with snapshot(database, checking.id or _NOBODY, table) as there:
+        with snapshot(database, checking.id or _NOBODY, table, hashed=hashed) as there:
             if wrong := _wrong_database(checking, there):
                 checking.found.add(
                     Difference("wrong_database", None, checking.ledger, None, None, wrong)
@@ -74,8 +81,11 @@ def verify(
                     pass
             else:
                 checking.require("the database's head", there.head.seq, there.head.hash)
-                comparison = _Comparison(checking, there, there.head)
-                comparison.run()
+                with closing(
+                    there.gathered(there.head.seq, TOGETHER, NEXT_TEXT.decode())
+                ) as gathered:
+                    comparison = _Comparison(checking, there, there.head, gathered)
+                    comparison.run()
                 lines = comparison.compared
             compared = Compared(there.table, there.head, lines)
         return checking.report(), compared
@@ -126,15 +136,28 @@ class _Doubt:
         return int(self.record[0]), _text(self.record[2]), int(self.record[3])
 
 
-class _Comparison:
-    """Lines and rows side by side, both in the order of their numbers."""
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Lines on their way to be compared, and the file in which they stand."""
 
-    def __init__(self, checking: Check, there: Snapshot, head: Head) -> None:
+    file: Path
+    batch: Batch
+
+
+class _Comparison:
+    """Lines and rows side by side, both in the order of their numbers: a batch at once, and line
+    by line what is no whole batch or differs."""
+
+    def __init__(
+        self, checking: Check, there: Snapshot, head: Head, gathered: Iterator[Gathered]
+    ) -> None:
         self._checking = checking
         self._there = there
         self._head = head
-        self._rows = there.rows()
-        self._row = next(self._rows, None)
+        self._gathered = gathered
+        self._pending: list[_Pending] = []  # these follow each other
+        self._rows: Iterator[bytes] = iter(())  # of the lines that are compared one by one
+        self._row: bytes | None = None
         self._last: tuple[bytes, Path, int] | None = None  # the line compared last
         self._doubts: list[_Doubt] = []
         self._elsewhere = 0
@@ -143,12 +166,11 @@ class _Comparison:
     def run(self) -> None:
         checking = self._checking
         for lines in checking.lines():
-            self._compare(lines)
-        self._pass_rows(checking.seq)
-        if self._row is not None and checking.judged:
+            self._take(lines)
+        if checking.judged and self._there.behind(checking.seq):
             for lines in checking.read_on():
-                self._compare(lines)
-            self._pass_rows(checking.seq)
+                self._take(lines)
+        self._settle()
         self._look_at_doubts()
         if checking.judged:
             self._tell_rows_behind()
@@ -159,24 +181,64 @@ class _Comparison:
                 f" {self._there.table} has for them"
             )
 
-    def _compare(self, lines: Lines) -> None:
-        records = lines.records
-        if lines.late:  # these may be younger than the snapshot
-            records = [each for each in records if _number(each) <= self._head.seq]
-        row, rows = self._row, self._rows
-        for index, record in enumerate(records):
-            if record == row:
-                row = next(rows, None)
-                continue
-            self._row = row
-            if index:
-                self._last = (records[index - 1], lines.file, lines.offsets[index - 1])
-            self._compare_slowly(record, lines.file, lines.offsets[index])
-            row = self._row
-        self._row = row
-        if records:
-            self._last = (records[-1], lines.file, lines.offsets[len(records) - 1])
-        self.compared += len(records)
+    def _take(self, lines: Lines) -> None:
+        for batch in lines.batches:
+            if lines.late:  # these may be younger than the snapshot
+                if batch.first > self._head.seq:
+                    return
+                batch = batch.between(batch.first, self._head.seq)
+            if self._pending and batch.first != self._pending[-1].batch.last + 1:
+                self._settle()
+            self._pending.append(_Pending(lines.file, batch))
+            waiting = sum(len(each.batch.lines) for each in self._pending)
+            if batch.last % TOGETHER == 0 or waiting > _PENDING_BYTES:
+                self._settle()
+
+    def _settle(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        if not self._is_same([each.batch for each in pending]):
+            self._compare_each(pending)
+        self.compared += sum(each.batch.count for each in pending)
+
+    def _is_same(self, batches: list[Batch]) -> bool:
+        """Is this a whole batch, and do all its rows tell the same? Then each does: an expected
+        value holds nothing of what parts it from the next, and of each row a value was joined."""
+        after = batches[0].first - 1
+        facts = _joined(batches)
+        if after % TOGETHER or facts is None:
+            return False
+        there = next((each for each in self._gathered if each.after >= after), None)
+        count = batches[-1].last - after
+        if there is None or (there.after, there.count, there.whole) != (after, count, count):
+            return False
+        expected: tuple[bytes, ...] = (
+            b"".join(batch.lines for batch in batches)[:-1],
+            b" ".join(b"%d" % seq for seq in range(after + 1, after + count + 1)),
+            facts.hashes,
+            facts.generations,
+            facts.ids,
+            facts.texts,
+        )
+        if self._there.hashed:
+            expected = tuple(hashlib.sha256(column).digest() for column in expected)
+        return expected == there.columns
+
+    def _compare_each(self, pending: list[_Pending]) -> None:
+        last = pending[-1].batch.last
+        self._rows = iter([*self._there.rows(pending[0].batch.first, last)])
+        self._row = next(self._rows, None)
+        self._last = None
+        for each in pending:
+            for seq, offset, data in each.batch.each():
+                line = record(seq, data)
+                if line == self._row:
+                    self._row = next(self._rows, None)
+                else:
+                    self._compare_slowly(line, each.file, offset)
+                self._last = (line, each.file, offset)
+        self._pass_rows(last)
 
     def _compare_slowly(self, record: bytes, file: Path, offset: int) -> None:
         seq = _number(record)
@@ -234,10 +296,8 @@ class _Comparison:
     def _tell_rows_behind(self) -> None:
         """Commit rows behind the ledger's last line, and a head behind the last of these."""
         first = last = self._checking.seq
-        if self._row is not None:
-            first = last = _number(self._row)
-            for row in self._rows:
-                last = _number(row)
+        if (behind := self._there.behind(last)) is not None:
+            first, last = behind
             file, end = self._checking.end
             what = (
                 f"the database has lines up to {last}, which the ledger lacks; the next start with"
@@ -267,6 +327,16 @@ class _Comparison:
         count: int = 1,
     ) -> None:
         self._checking.found.add(Difference(kind, seq, file, offset, artist_id, what, count))
+
+
+def _joined(batches: list[Batch]) -> Facts | None:
+    """Of lines that follow each other; None where they are not known of all."""
+    joined = batches[0].facts
+    for batch in batches[1:]:
+        if joined is None or batch.facts is None:
+            return None
+        joined = joined.joined(batch.facts)
+    return joined
 
 
 def _number(record: bytes) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from artist_bio_gen import config
 from artist_bio_gen.config import OPTIONS, Settings, load, secrets
+from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError
 
 KEY = "sk-canary-0123456789abcdefWXYZ"
@@ -87,6 +88,15 @@ def test_a_flag_that_is_empty_is_refused(tmp_path: Path) -> None:
         ("data_columns", 'nationality, "born, year",genre', ("nationality", "born, year", "genre")),
         ("comment", "none", ""),
         ("comment", "--", "--"),
+        ("delimiter", "tab", "\t"),
+        ("delimiter", "\\t", "\t"),
+        ("delimiter", "blank", " "),
+        ("delimiter", "|", "|"),
+        ("split_id", "newline", "\n"),
+        ("split_id", "; ", ";"),
+        ("params", '{"born": 1933}', {"born": 1933}),
+        ("error_threshold", "0.25", 0.25),
+        ("columns", 'id,"born, year"', ("id", "born, year")),
         ("log_flush", "sync", "sync"),
         ("log_flush", "100", 100),
         ("api", "chat", "chat"),
@@ -130,6 +140,11 @@ def test_values_are_read_into_their_types(
         ("resume", "perhaps", "true or false"),
         ("base_url", "api.openai.com", "http:// or https://"),
         ("data_columns", "a,,b", "names with commas"),
+        ("delimiter", ",,", "one character, or tab"),
+        ("params", "[1]", "a JSON object"),
+        ("params", "{", "a JSON object"),
+        ("error_threshold", "1.5", "a number from 0 to 1"),
+        ("memory_limit", "49", "a whole number from 50"),
         ("log_flush", "never", "line, sync, or a whole number"),
         ("output", "~nobody-of-that-name/out", "a path"),
     ],
@@ -215,6 +230,22 @@ def test_nothing_shows_a_secret(tmp_path: Path) -> None:
     assert set(config.secrets(settings)) == {KEY, "canary"}
 
 
+def test_a_source_is_told_nothing_but_its_own_options(tmp_path: Path) -> None:
+    settings = load(
+        {"input": "a.csv", "max_rows": 7, "id_column": "key"},
+        {"OPENAI_API_KEY": KEY, "SUPABASE_KEY": "canary-of-the-source"},
+        tmp_path,
+    )
+    options = config.source_options(settings)
+    assert type(options) is SourceOptions
+    assert (options.max_rows, options.id_column) == (7, "key")
+    assert KEY not in repr(options)
+    assert "canary" not in repr(options)
+    assert options.source_key == "canary-of-the-source"
+    assert "canary" not in repr(settings)
+    assert "canary-of-the-source" in secrets(settings)
+
+
 def test_masked_settings_are_json_values(tmp_path: Path) -> None:
     settings = load({"data_columns": "a,b", "output": "x.jsonl"}, {}, tmp_path)
     masked = config.masked(settings)
@@ -248,6 +279,10 @@ def test_a_flag_reads_again_what_the_command_line_writes(tmp_path: Path) -> None
         "max_wait": "1234567",
         "temperature": "0.1234567",
         "comment": "none",
+        "delimiter": "tab",
+        "split_id": "blank",
+        "header_separator": "newline",
+        "params": '{"name": "Zoë \\"Z\\" Björk", "born": null}',
     }
     settings = load(given, {}, tmp_path)
     assert (settings.max_wait, settings.temperature) == (1234567.0, 0.1234567)

@@ -55,6 +55,7 @@ NOT_RUN = ("cd", "cp", "export", "git", "pip", "scripts/", ".venv/")
 
 OF_OTHER_COMMANDS = {
     *("--help", "--json", "--fix", "--upgrade"),
+    *("--count", "--head", "--no-safe-cells"),
     *(
         "--artist",
         "--examples",
@@ -238,7 +239,7 @@ def after_a_run(told: Story) -> None:
     [
         *("README.md", "docs/ledger.md", "docs/prompts.md", "docs/database.md"),
         *("docs/adopt.md", "docs/ledger-command.md", "docs/repair.md"),
-        "docs/verify.md",
+        *("docs/verify.md", "docs/sources.md"),
     ],
 )
 def test_the_examples_of_a_page_run(

@@ -10,7 +10,7 @@ from artist_bio_gen import config, errors
 from artist_bio_gen.cli.main import SUBCOMMANDS
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "options.md"
-BEGIN = "<!-- options: made from the table in artist_bio_gen/config.py -->\n"
+BEGIN = "<!-- options: made from the table in artist_bio_gen/config/ -->\n"
 BAR = "\\|"
 END = "<!-- /options -->\n"
 

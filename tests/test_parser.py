@@ -360,3 +360,41 @@ def test_every_constituent_of_the_national_gallery_is_an_artist() -> None:
             "constituenttype": "individual",
         },
     )
+
+
+# Columns that turn up late
+
+
+def grown(data_columns: tuple[str, ...] | None) -> list[Artist | Rejected]:
+    now = tuple(map(Column, ("id", "name", "born", "genre", "place")))
+    rows = [Row(2, ("1", "Nina", "1933")), Row(3, ("2", "Bill", "", "jazz")), Row(4, (*"3Rxyz",))]
+    choice = choose_columns(now[:3], data_columns=data_columns)
+    return list(parse(rows, choice, columns=lambda: now))
+
+
+def test_cells_of_columns_that_turn_up_late_become_data() -> None:
+    assert [row.data for row in grown(None) if isinstance(row, Artist)] == [
+        {"born": "1933"},
+        {"genre": "jazz"},
+        {"born": "x", "genre": "y", "place": "z"},
+    ]
+
+
+def test_they_do_not_where_the_data_is_named() -> None:
+    found = [row.data for row in grown(("born",)) if isinstance(row, Artist)]
+    assert found == [{"born": "1933"}, {}, {"born": "x"}]
+
+
+def test_a_flaw_in_a_late_column_is_told_with_its_name() -> None:
+    now = tuple(map(Column, ("id", "name", "born")))
+    rows = [Row(2, ("1", "Nina")), Row(3, ("2", "Bill", float("nan")))]
+    _, rejected = parse(rows, choose_columns(now[:2]), columns=lambda: now)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason.startswith("column 'born' holds the number nan")
+
+
+def test_the_file_of_a_row_goes_with_what_becomes_of_it() -> None:
+    rows = [BadRow(2, "broken", file="a.csv"), Row(3, ("", "Nina"), "b.csv")]
+    choice = choose_columns((Column("id"), Column("name")))
+    told = [(row.row, row.file) for row in parse(rows, choice) if isinstance(row, Rejected)]
+    assert told == [(2, "a.csv"), (3, "b.csv")]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from artist_bio_gen.errors import UsageError
 from artist_bio_gen.ledger.line import draft, first_prev, seal
 from artist_bio_gen.ledger.repeats import Repeats
+from artist_bio_gen.ledger.scan import NEXT_TEXT, TOGETHER, Batch, Stretch, record, scan
 from artist_bio_gen.ledger.segments import beside, segment_path
 from artist_bio_gen.ledger.verify import Check, Difference, Kind, Report, check
 from artist_bio_gen.values import Head, Json
@@ -128,6 +131,46 @@ def test_ranges_of_any_size_come_to_the_same(tmp_path: Path, range_bytes: int) -
         for _ in checking.lines():
             pass
         assert checking.report() == whole
+
+
+@pytest.mark.parametrize("range_bytes", [500, 5000, 10**6])
+def test_lines_to_be_compared_come_in_batches(tmp_path: Path, range_bytes: int) -> None:
+    """All that belong together, however they were read, and with their escapes undone."""
+    count = 2 * TOGETHER + 7
+    texts = [f"{'Bio' if number < TOGETHER else chr(34)} {number}." for number in range(count)]
+    path, _ = written(tmp_path, texts)
+    met: dict[int, list[Batch]] = {}
+    with Check(path, with_batches=True, range_bytes=range_bytes) as checking:
+        for lines in checking.lines():
+            for batch in lines.batches:
+                met.setdefault((batch.first - 1) // TOGETHER, []).append(batch)
+    for number, batches in met.items():
+        some = texts[number * TOGETHER : (number + 1) * TOGETHER]
+        facts = [batch.facts for batch in batches]
+        assert None not in facts
+        assert NEXT_TEXT.join(each.texts for each in facts if each) == (
+            NEXT_TEXT.join(text.encode() for text in some)
+        )
+        assert sum(batch.count for batch in batches) == len(some)
+    data = path.read_bytes()
+    whole = [line for batches in met.values() for batch in batches for line in batch.each()]
+    assert [seq for seq, _, _ in whole] == [*range(1, count + 1)]
+    assert all(data.startswith(line, offset) for _, offset, line in whole)
+    assert b"".join(line for _, _, line in whole) == data
+
+
+def test_a_text_that_is_no_json_is_compared_by_itself(tmp_path: Path) -> None:
+    """Whole all the same: its hash covers what stands there."""
+    made = draft(artist(1), bio("x"), ledger=LEDGER, run=RUN)
+    made = replace(made, before_seq=made.before_seq.replace(b':"x",', b':"\\x",'))
+    (line,) = sealed([made], EMPTY)
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(line.data + b"\n")
+    (stretch,) = scan(path, 0, path.stat().st_size, last=None, with_batches=True).pieces
+    assert isinstance(stretch, Stretch)
+    assert [(batch.count, batch.facts) for batch in stretch.batches] == [(1, None)]
+    there = hashlib.sha256(b"\\x").hexdigest()
+    assert record(1, line.data + b"\n").split(b"\t")[5] == b"\\\\x%b\n" % there.encode()
 
 
 def test_several_processes_come_to_the_same(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from artist_bio_gen.errors import LimitError, UsageError
+from artist_bio_gen.cli.streams import quiet
+from artist_bio_gen.errors import UsageError
 
 if TYPE_CHECKING:
     from artist_bio_gen.ledger.reading import Tail
@@ -49,7 +49,7 @@ def show(ledger: Path, seq: int | None, artist_id: str | None, raw: bool, as_jso
         chosen = iter([reading.line(ledger, seq)])
     else:
         chosen = _last(reading.Tail(ledger, 1))
-    with _quiet():
+    with quiet():
         _show(chosen, _form(raw, as_json, in_full))
 
 
@@ -67,7 +67,7 @@ def tail(ledger: Path, count: int, follow: bool, raw: bool, as_json: bool) -> No
 
     end = Tail(ledger, count)
     form = _form(raw, as_json, in_short)
-    with _quiet():
+    with quiet():
         _show(_last(end), form)
         if follow:
             _follow(end.more, lambda new: _show(new, form), time.sleep)
@@ -86,7 +86,7 @@ def stats(ledger: Path, as_json: bool) -> None:
     from artist_bio_gen.telemetry.progress import printable
 
     found = gather(ledger)
-    with _quiet():
+    with quiet():
         if as_json:
             click.echo(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2))
         else:
@@ -119,7 +119,7 @@ def export_command(ledger: Path, form: str, newest: bool, target: Path | None) -
 
     pieces = export(ledger, form, newest=newest)
     if target is None:
-        with _quiet():
+        with quiet():
             for piece in pieces:
                 sys.stdout.buffer.write(piece)
         return
@@ -250,22 +250,3 @@ def _follow(
         show_all(more())
         sys.stdout.flush()
         sleep(FOLLOW_EVERY_S)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ends without a word when nobody reads on, as `| head` does. LimitError when the standard
-    output takes no more, as on a full disk."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except OSError as exc:
-        if exc.filename is not None:
-            raise  # of a file
-        if not isinstance(exc, BrokenPipeError):
-            told = f"the standard output takes no more: {exc.strerror}"
-            raise LimitError(told) from exc
-        # So that Python's own flush at the end finds somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from artist_bio_gen.cli.run import Run
 
 SUBCOMMANDS = {
+    "rows": ("artist_bio_gen.cli.rows:rows_command", "Show the rows of a source, or convert them."),
     "config": ("artist_bio_gen.cli.config:config_command", "Show each setting and its origin."),
     "verify": ("artist_bio_gen.cli.verify:verify_command", "Check a ledger, and the database."),
     "repair": ("artist_bio_gen.cli.repair:repair_command", "Mend a ledger from the database."),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from artist_bio_gen.config import ENV_FILES, Settings
-from artist_bio_gen.errors import UsageError
+from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.ledger.belonging import belongs_to, require_files
 from artist_bio_gen.ledger.segments import real
-from artist_bio_gen.sources import STDIN
+from artist_bio_gen.sources.local import STDIN, files_of
 from artist_bio_gen.values import path_text
 
 
@@ -25,12 +26,13 @@ def require_own_paths(
     """UsageError when ledger, log and input are not files of their own, or the log is one of the
     `others` or of those that settings are read from, in `folder` too. Opens nothing."""
     ledger = _ledger(settings.output)
-    source = None if settings.input in (None, STDIN) else Path(settings.input or "")
-    if source is not None and (own := belongs_to(ledger, source)):
-        raise UsageError(
-            f"--input {path_text(source)}: {path_text(own)} belongs to the ledger; give the"
-            " artists, or name another ledger with --output"
-        )
+    sources = [*_sources(settings)]
+    for source in sources:
+        if own := belongs_to(ledger, source):
+            raise UsageError(
+                f"--input {path_text(source)}: {path_text(own)} belongs to the ledger; give the"
+                " artists, or name another ledger with --output"
+            )
     if not settings.log or settings.dry_run:
         return
     log = log_file(settings)
@@ -38,7 +40,7 @@ def require_own_paths(
     if own := belongs_to(ledger, log):
         raise UsageError(f"{shown}: {path_text(own)} belongs to the ledger; name another file")
     apart: list[tuple[str, Path | None]] = [
-        ("the input", source),
+        *(("the input", source) for source in sources),
         ("the prompt", settings.prompt),
         ("the model's weights", Path(settings.local_model) if settings.local_model else None),
         *(("a file of settings", folder / name) for name in ENV_FILES),
@@ -55,6 +57,12 @@ def require_own_paths(
                 f"{shown}: an old log would be put in the place of {path_text(other)}; name"
                 " another file"
             )
+
+
+def _sources(settings: Settings) -> Iterator[Path]:
+    """The files of the input; none where opening it will tell what is wrong."""
+    with suppress(InputError):
+        yield from map(Path, files_of(settings.input or STDIN) or ())
 
 
 def _ledger(output: Path) -> Path:

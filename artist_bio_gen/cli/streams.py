@@ -9,9 +9,12 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import TextIO
 
 import click
+
+from artist_bio_gen.errors import LimitError
 
 
 def open_missing() -> None:
@@ -43,3 +46,22 @@ def let_go(stream: TextIO) -> None:
         with contextlib.suppress(OSError):  # a stream without a descriptor of its own
             os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Ends without a word when nobody reads on, as `| head` does. LimitError when the standard
+    output takes no more, as on a full disk."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as exc:
+        if exc.filename is not None:
+            raise  # of a file
+        if not isinstance(exc, BrokenPipeError):
+            told = f"the standard output takes no more: {exc.strerror}"
+            raise LimitError(told) from exc
+        # So that Python's own flush at the end finds somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,7 +12,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -36,7 +36,7 @@ from artist_bio_gen.config.options import (
     options_of,
     whole,
 )
-from artist_bio_gen.config.source import INPUT, SourceOptions
+from artist_bio_gen.config.source import FORMAT, INPUT, MEMORY, QUERY, ROWS, SourceOptions
 from artist_bio_gen.errors import ConfigError
 from artist_bio_gen.masking import mask_address, mask_key, passwords_in
 
@@ -58,6 +58,12 @@ LOCAL = "Local parts"
 SCREEN = "On the screen"
 LOGS = "Logs"
 
+GROUPS = (
+    *(INPUT, FORMAT, ROWS, QUERY, MEMORY),
+    *(TABLE, MODEL, CALLS, LEDGER, LOCAL, SCREEN, LOGS),
+)
+"""In the order in which people see them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings(SourceOptions):
@@ -67,10 +73,6 @@ class Settings(SourceOptions):
     input: str | None = option(None, Kind("FILE", "a path", str, path=True), INPUT,
         "The artists: a file, a pattern, an address or a database; - is the standard input.",
         otherwise="required")
-    id_column: str | None = option(None, TEXT, INPUT,
-        "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
-    name_column: str | None = option(None, TEXT, INPUT,
-        "Column with the artist's name.", otherwise="guessed: name, artist_name, …")
     data_columns: tuple[str, ...] | None = option(None, NAMES, INPUT,
         "Columns that the model is told.", otherwise="all others")
     dry_run: bool = option(False, SWITCH, INPUT,
@@ -190,7 +192,10 @@ class Settings(SourceOptions):
         return f"Settings({values})"
 
 
-OPTIONS: Mapping[str, Option] = {each.name: each for each in options_of(Settings)}
+OPTIONS: Mapping[str, Option] = {
+    each.name: each
+    for each in sorted(options_of(Settings), key=lambda option: GROUPS.index(option.group))
+}
 
 
 def load(
@@ -275,6 +280,13 @@ def _refuse_unknown(variables: Mapping[str, str], where: str) -> None:
                 else f'see "{COMMAND} --help"'
             )
             raise ConfigError(f"{name} (in {where}) is no setting; {hint}")
+
+
+def source_options(settings: Settings) -> SourceOptions:
+    """What is told about the input, and nothing else of the settings."""
+    return SourceOptions(
+        **{each.name: getattr(settings, each.name) for each in fields(SourceOptions)}
+    )
 
 
 def masked(settings: Settings) -> dict[str, Any]:

@@ -112,15 +112,22 @@ def _read_address(text: str) -> str:
     return text.rstrip("/")
 
 
+_SEPARATORS = {"tab": "\t", "blank": " ", "newline": "\n"}
+
+
+def _read_separator(text: str) -> str:
+    return _SEPARATORS.get(text, text)
+
+
 def _read_delimiter(text: str) -> str:
-    found = "\t" if text in ("tab", "\\t") else text
+    found = "\t" if text == "\\t" else _read_separator(text)
     if len(found) != 1:
         raise ValueError(text)
     return found
 
 
-def _read_separator(text: str) -> str:
-    return {"tab": "\t", "blank": " ", "newline": "\n"}.get(text, text)
+def _written_separator(value: str) -> str:
+    return next((name for name, text in _SEPARATORS.items() if text == value), value)
 
 
 def _read_params(text: str) -> Mapping[str, object]:
@@ -199,7 +206,15 @@ class Option:
 
     def written(self, value: object) -> str:
         """The value as a text that `parse` reads; None as an empty one."""
-        return "none" if self.kind is MARK and value == "" else shown(value)
+        if self.kind is MARK and value == "":
+            return "none"
+        if self.kind in (DELIMITER, SEPARATOR) and isinstance(value, str):
+            return _written_separator(value)
+        if self.kind is PARAMS and isinstance(value, Mapping):
+            import json
+
+            return json.dumps(value, ensure_ascii=False, default=str)
+        return shown(value)
 
 
 def option(
@@ -223,7 +238,7 @@ def option(
         "secret": secret,
         "otherwise": otherwise,
     }
-    return field(default=default, metadata=about)
+    return field(default=default, metadata=about, repr=not secret)
 
 
 def options_of(table: type) -> Iterator[Option]:

@@ -43,6 +43,11 @@ class SourceOptions:
     and leaves the rest."""
 
     # fmt: off
+    id_column: str | None = option(None, TEXT, INPUT,
+        "Column with the artist's id.", otherwise="guessed: id, artist_id, uuid, …")
+    name_column: str | None = option(None, TEXT, INPUT,
+        "Column with the artist's name.", otherwise="guessed: name, artist_name, …")
+
     format: str | None = option(None, TEXT, FORMAT,
         "csv, tsv, jsonl, xlsx, xls, ods, parquet, arrow, sqlite or the name of a plug-in.",
         otherwise="seen from name and content")
@@ -98,6 +103,8 @@ class SourceOptions:
         "Rows read before that share is judged.")
     parallel: int = option(1, whole(1, 64), ROWS,
         "Files of a pattern, or chunk functions, side by side in processes of their own.")
+    progress_interval: float = option(5.0, SECONDS, ROWS,
+        "Time between two lines of progress where rows are read without a model.")
     chunk_function: str | None = option(None, TEXT, ROWS,
         "Plug-in (entry point artist_bio_gen.chunk_functions) that is given each chunk.",
         otherwise="none")
@@ -116,6 +123,9 @@ class SourceOptions:
     query_timeout: float | None = option(None, SECONDS, QUERY,
         "Longest time for one statement of a query, or one wait for an address.",
         otherwise="none for statements, 60s for addresses")
+    source_key: str | None = option(None, TEXT, QUERY,
+        "Key of Supabase's REST interface; not a flag, for those stand in the list of processes.",
+        env="SUPABASE_KEY", flag=False, secret=True, otherwise="none")
     allow_private: bool = option(False, SWITCH, QUERY,
         "Read from web addresses of the own network as well.")
 

@@ -1,14 +1,17 @@
 """What the database holds of a ledger, read in one snapshot: to be compared line by line.
 
-Reads only, with rights to read only. The server computes the hashes over what is stored now; a
-text crosses over only where something does not fit.
+Reads only, with rights to read only. Many rows come over as one, as they are; from a server on
+another machine only their hash does, since ten million rows are some 15 GB. Where that does not
+fit, each row is asked for, with hashes that the server computes over what is stored now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import ipaddress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -18,6 +21,9 @@ from artist_bio_gen.database.connect import connect, connect_first, describe, ta
 from artist_bio_gen.database.table import check_table
 from artist_bio_gen.errors import ConfigError, LedgerError, LimitError
 from artist_bio_gen.values import Head
+
+LONGEST_GATHERED = 32 * 1024
+"""Bytes of a line or bio. A longer one is hashed by itself, so that a batch has room in memory."""
 
 _LACKS_RIGHTS = "42501"
 _WRONG_VALUE = "22"
@@ -37,9 +43,32 @@ class Stored:
     elsewhere: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The commit rows behind number `after`, up to the end of their batch, in order, with what the
+    table has for them now: `count` of them, `whole` ones without a null and with nothing too long
+    to be gathered. Of each column their values, joined, or the SHA-256 of that: lines, numbers,
+    hashes, generations, ids, bios."""
+
+    after: int
+    count: int
+    whole: int
+    columns: tuple[bytes | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """The table's index by id. `in_order`: rows can be looked for where their neighbours stand as
+    well, since no id stands there twice."""
+
+    exists: bool
+    in_order: bool
+
+
 class Snapshot:
     """The database at one moment. `head` is None when it does not know the ledger, `head_table`
-    the table to which it says the ledger belongs, `table` the one that was named, in full."""
+    the table to which it says the ledger belongs, `table` the one that was named, in full.
+    `hashed`: of what is gathered only the hash comes over."""
 
     def __init__(
         self,
@@ -47,12 +76,17 @@ class Snapshot:
         questions: psycopg.Connection,
         ledger: str,
         table: str,
+        hashed: bool | None = None,
     ) -> None:
         self._rows = rows
         self._questions = questions
         self._ledger = ledger
+        self.hashed = not _is_near(rows.info) if hashed is None else hashed
         self._named = table
         self._kind, self.table = check_table(questions, table)
+        self._index = self._find_index()
+        self._all_rows = self._one_by_one()
+        self._row: bytes | None = None  # the next of them
         self.head: Head | None = None
         self.head_table: str | None = None
         if self._has_tables():
@@ -63,24 +97,55 @@ class Snapshot:
             if row is not None:
                 self.head, self.head_table = Head(ledger, row[0], row[1]), str(row[2])
 
-    def rows(self) -> Iterator[bytes]:
-        """The commit rows in order, in the text form of COPY: number, hash, artist id, generation,
-        SHA-256 of the line, and of the artist's text in the table as it is now (or \\N). One for
-        each row of the table, where an id stands there several times."""
-        if not self._has_index():
-            # Looked up one by one, each would read the whole table.
-            self._rows.execute(
-                "set local enable_seqscan = on; set local enable_hashjoin = on;"
-                " set local enable_mergejoin = on; set local work_mem = '64MB'"
-            )
-        statement = sql.SQL(_ROWS).format(
-            ledger=sql.Literal(self._ledger),
-            table=table_identifier(self._named),
-            type=sql.SQL(self._kind.sql_type),  # one of the constants of ids.py
+    def close(self) -> None:
+        self._all_rows.close()
+
+    def gathered(self, last: int, size: int, next_text: str) -> Generator[Gathered]:
+        """The commit rows up to number `last`, `size` numbers at a time. Lines and ids are joined
+        by line feeds, bios by `next_text`, the others by spaces. Nothing at all where the table has
+        no index by id: each batch would read the whole table."""
+        if not self._index.exists:
+            return
+        if self._index.in_order:
+            # What stands nearby is joined with the batch by its hash. All else are look-ups, which
+            # are nested loops whatever is switched off.
+            self._rows.execute("set local enable_hashjoin = on; set local enable_nestloop = off")
+        form = sql.SQL("sha256(convert_to({}, 'UTF8'))" if self.hashed else "{}")
+        statement = sql.SQL(_GATHERED).format(
+            joined=sql.SQL(", ").join(
+                form.format(sql.SQL(column).format(next_text=next_text)) for column in _JOINED
+            ),
+            rows=self._made(_NEARBY if self._index.in_order else _LOOKED_UP, size=size),
+            size=size,
+            last=last,
         )
         with self._rows.cursor().copy(statement) as copy:
-            for row in copy:
-                yield bytes(row)
+            copy.set_types(["int8"] * 3 + ["bytea"] * len(_JOINED))
+            for row in copy.rows():
+                after, count, whole, *columns = row
+                yield Gathered(after, count, whole, tuple(columns))
+
+    def rows(self, first: int, last: int) -> Iterator[bytes]:
+        """The commit rows with these numbers in order, in the text form of COPY: number, hash,
+        artist id, generation, SHA-256 of the line, and of the artist's text in the table as it is
+        now (or \\N). One for each row of the table, where an id stands there several times. Ask in
+        ascending order."""
+        if self._index.exists:
+            statement = self._made(_ROWS, between=sql.SQL(_BETWEEN).format(first=first, last=last))
+            with self._questions.cursor().copy(statement) as copy:
+                yield from map(bytes, copy)
+            return
+        if self._row is None:
+            self._row = next(self._all_rows, None)
+        while self._row is not None and (number := _number(self._row)) <= last:
+            if number >= first:
+                yield self._row
+            self._row = next(self._all_rows, None)
+
+    def behind(self, seq: int) -> tuple[int, int] | None:
+        """The first and the last number of the commit rows behind this one."""
+        row = self._questions.execute(_BEHIND, [self._ledger, seq]).fetchone()
+        return None if row is None or row[0] is None else (row[0], row[1])
 
     def look_at(self, lines: Sequence[tuple[int, str, int]]) -> list[Stored]:
         """What there is of these lines: number, artist id and generation as the ledger has them."""
@@ -113,15 +178,50 @@ class Snapshot:
         row = self._questions.execute("select to_regclass('artist_bio_gen.heads')").fetchone()
         return row is not None and row[0] is not None
 
-    def _has_index(self) -> bool:
+    def _one_by_one(self) -> Generator[bytes]:
+        """All rows. Looked up, each would read the whole table."""
+        self._rows.execute(
+            "set local enable_seqscan = on; set local enable_hashjoin = on;"
+            " set local enable_mergejoin = on; set local work_mem = '64MB'"
+        )
+        with self._rows.cursor().copy(self._made(_ROWS, between=sql.SQL(""))) as copy:
+            yield from map(bytes, copy)
+
+    def _find_index(self) -> _Index:
         name = table_identifier(self._named).as_string(self._questions)
-        row = self._questions.execute(_HAS_INDEX, [name]).fetchone()
-        return bool(row and row[0])
+        row = self._questions.execute(_INDEX, [name]).fetchone()
+        assert row is not None
+        reads_ranges = self._questions.info.server_version >= _READS_RANGES
+        return _Index(exists=row[0], in_order=row[1] and reads_ranges)
+
+    def _made(self, text: LiteralString, **more: object) -> sql.Composed:
+        return sql.SQL(text).format(
+            ledger=sql.Literal(self._ledger),
+            table=table_identifier(self._named),
+            type=sql.SQL(self._kind.sql_type),  # one of the constants of ids.py
+            most=LONGEST_GATHERED,
+            **more,
+        )
+
+
+def _number(row: bytes) -> int:
+    return int(row[: row.index(b"\t")])
+
+
+def _is_near(server: psycopg.ConnectionInfo) -> bool:
+    """Does it run on this machine?"""
+    address = server.hostaddr
+    return server.host.startswith("/") or bool(
+        address and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    )
 
 
 @contextmanager
-def snapshot(conninfo: str, ledger: str, table: str) -> Iterator[Snapshot]:
-    """The database as it is now, whatever is written meanwhile. ConfigError when it cannot be
+def snapshot(
+    conninfo: str, ledger: str, table: str, *, hashed: bool | None = None
+) -> Iterator[Snapshot]:
+    """The database as it is now, whatever is written meanwhile. `hashed`: what is gathered comes
+    over as its hash; None where the server is another machine. ConfigError when it cannot be
     read, or the table does not fit; LimitError when it goes away in between."""
     where = describe(conninfo)
     with ExitStack() as stack:
@@ -139,10 +239,11 @@ def snapshot(conninfo: str, ledger: str, table: str) -> Iterator[Snapshot]:
                 # One waits while the other is asked, and a large ledger takes minutes.
                 conn.execute(
                     "set local statement_timeout = 0;"
-                    " set local idle_in_transaction_session_timeout = 0"
+                    " set local idle_in_transaction_session_timeout = 0;"
+                    " set local bytea_output = 'hex'"
                 )
-            rows.execute("set local bytea_output = 'hex'")
-            yield Snapshot(rows, questions, ledger, table)
+            with closing(Snapshot(rows, questions, ledger, table, hashed)) as there:
+                yield there
         except psycopg.Error as exc:
             text = str(exc).strip()
             if exc.sqlstate == _LACKS_RIGHTS:
@@ -168,9 +269,105 @@ _ROWS = """
             sha256(convert_to(c.line, 'UTF8')), sha256(convert_to(t.bio, 'UTF8'))
         from artist_bio_gen.commits c
         left join {table} t on t.id = c.artist_id::{type}
-        where c.ledger = {ledger}::uuid
+        where c.ledger = {ledger}::uuid {between}
         order by c.seq
     ) to stdout
+"""
+
+_BETWEEN = "and c.seq between {first} and {last}"
+
+_BEHIND = """
+    select min(seq), max(seq) from artist_bio_gen.commits where ledger = %s and seq > %s
+"""
+
+# One message for a batch: most of what a row costs is to send and to receive it as one. A line is
+# taken from the row as it is; what is too long is a null, and so are what is a null.
+_GATHERED = """
+    copy (
+        select n.after, b.* from generate_series(0::bigint, {last} - 1, {size}) as n(after)
+        cross join lateral (
+            select count(*), count(*) filter (where
+                    line is not null and hash is not null and generation is not null
+                    and artist_id is not null and bio is not null),
+                {joined}
+            from ({rows} order by seq) r
+        ) b
+    ) to stdout (format binary)
+"""
+
+_JOINED: tuple[LiteralString, ...] = (
+    "string_agg(line, E'\\n')",
+    "string_agg(seq::text, ' ')",
+    "string_agg(hash, ' ')",
+    "string_agg(generation::text, ' ')",
+    "string_agg(artist_id, E'\\n')",
+    "string_agg(bio, {next_text})",
+)
+
+_LOOKED_UP = """
+    select c.seq, c.hash, c.generation, c.artist_id,
+        case when octet_length(c.line) <= {most} then c.line end as line,
+        case when octet_length(t.bio) <= {most} then t.bio::text end as bio
+    from artist_bio_gen.commits c
+    left join {table} t on t.id = c.artist_id::{type}
+    where c.ledger = {ledger}::uuid and c.seq > n.after and c.seq <= n.after + {size}
+"""
+
+# Artists that were committed one after the other mostly stand near each other in the table, where
+# a look-up by an index whose keys are spread reads a page or two for each. So some of a batch are
+# looked up, what stands around the middle one of these is read in one go, and of the others only
+# those that were not there are looked up.
+_NEARBY = """
+    with batch as materialized (
+        select seq, hash, generation, artist_id,
+            case when octet_length(line) <= {most} then line end as line
+        from artist_bio_gen.commits
+        where ledger = {ledger}::uuid and seq > n.after and seq <= n.after + {size}
+        order by seq
+    ), sample as materialized (
+        select t.ctid as at, (t.ctid::text::point)[0] as page
+        from (
+            select artist_id from batch
+            where (seq - n.after) % ({size} / 8) = 1 or seq = n.after + {size}
+        ) s
+        cross join lateral (
+            select ctid from {table} where id = s.artist_id::{type} limit 1
+        ) t
+    ), edges as materialized (
+        select min(at) as first, max(at) as last from sample
+        where abs(page - (select percentile_disc(0.5) within group (order by page) from sample))
+            <= {size} / 4
+    ), nearby as (
+        select id, bio::text from {table}
+        where ctid >= (select first from edges) and ctid <= (select last from edges)
+    )
+    select b.seq, b.hash, b.generation, b.artist_id, b.line,
+        case when octet_length(b.bio) <= {most} then b.bio end as bio
+    from (
+        select b.*, case when n.id is null then l.bio else n.bio end as bio
+        from batch b
+        left join nearby n on n.id = b.artist_id::{type}
+        left join lateral (
+            select bio::text from {table}
+            where id = case when n.id is null then b.artist_id::{type} end limit 1
+        ) l on true
+    ) b
+"""
+
+_READS_RANGES = 140000
+"""The version that reads a range of a table's pages."""
+
+# In the order of a table's pages stand only its own rows, and those of an heir can have the same
+# ids.
+_INDEX = """
+    select count(*) > 0, coalesce(bool_or(
+        i.indisunique and i.indimmediate and i.indnkeyatts = 1
+        and r.relkind = 'r' and not r.relhassubclass and m.amname = 'heap'), false)
+    from pg_index i
+    join pg_attribute a on a.attrelid = i.indrelid and a.attname = 'id' and a.attnum = i.indkey[0]
+    join pg_class r on r.oid = i.indrelid
+    left join pg_am m on m.oid = r.relam
+    where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null
 """
 
 # A bio of another ledger is told by the line of its commit row: Postgres escapes a text as the
@@ -193,10 +390,3 @@ _LOOK_AT = """
 """
 
 _RUNS = "select run::text from artist_bio_gen.runs"
-
-_HAS_INDEX = """
-    select exists (
-        select from pg_index i join pg_attribute a
-            on a.attrelid = i.indrelid and a.attname = 'id' and a.attnum = i.indkey[0]
-        where i.indrelid = to_regclass(%s) and i.indisvalid and i.indpred is null)
-"""

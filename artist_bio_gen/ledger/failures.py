@@ -16,7 +16,7 @@ import orjson
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.files import PRIVATE, REAL, FileCalls, sync_folder, write_all
 from artist_bio_gen.ledger.segments import beside
-from artist_bio_gen.values import Failed, Rejected
+from artist_bio_gen.values import Failed, Rejected, path_text
 
 
 class FailedFile:
@@ -61,6 +61,7 @@ def _line(outcome: Failed | Rejected, run: str, at: str) -> dict[str, object]:
             "time": at,
             "run": run,
             "row": outcome.row,
+            "file": path_text(outcome.file) or None,
             "artist_id": None,
             "artist_name": None,
             "kind": "rejected",

@@ -33,11 +33,11 @@ def read(
     *,
     processes: int,
     wanted: Collection[str],
-    with_records: bool,
+    with_batches: bool,
     range_bytes: int = RANGE_BYTES,
 ) -> Iterator[tuple[File, Part]]:
     """What `scan` finds in each range, in order. A file is read up to its last line."""
-    read_range = partial(scan, wanted=wanted, with_records=with_records)
+    read_range = partial(scan, wanted=wanted, with_batches=with_batches)
     if processes == 1:
         for file in files:
             for start in range(0, file.size, range_bytes):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +22,21 @@ import orjson
 from artist_bio_gen.ledger.line import HASH_TAIL
 from artist_bio_gen.ledger.segments import LONGEST_LINE
 
+TOGETHER = 256
+"""Lines that are compared with the database at once: those up to a number that it divides."""
+
+NEXT_TEXT = b"\x1e"
+"""Stands between the bios of a batch; between numbers and hashes a space, between ids a line
+feed."""
+
+_MOST_TOGETHER = 16 * 1024 * 1024
+"""Bytes of a batch of which facts are held as well, and of a line that is in one with others."""
+
 _BLOCK = 256 * 1024
 _ID_AT = len('{"artist_id":"')
 _NAME = b'","artist_name":'
+_TEXT = b',"response_text":"'
+_HASH_AT = HASH_TAIL + 1 - len(',"hash":"')  # from the end
 _RUN_FIELD = len(',"run":""') + 36
 
 _HEAD = re.compile(rb'\{"artist_id":"(.*?)","artist_name":', re.DOTALL)
@@ -45,18 +56,69 @@ class Place:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database must have for some lines besides the lines themselves, joined."""
+
+    hashes: bytes
+    generations: bytes
+    ids: bytes
+    texts: bytes
+
+    def joined(self, other: Facts) -> Facts:
+        """Of these lines and of those right behind them."""
+        return Facts(
+            self.hashes + b" " + other.hashes,
+            self.generations + b" " + other.generations,
+            self.ids + b"\n" + other.ids,
+            self.texts + NEXT_TEXT + other.texts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines that follow each other, at most up to a number that `TOGETHER` divides: the number of
+    the first, the byte at which it begins, and their bytes. Without `facts` they can only be
+    compared one by one."""
+
+    first: int
+    count: int
+    offset: int
+    lines: bytes
+    facts: Facts | None
+
+    @property
+    def last(self) -> int:
+        return self.first + self.count - 1
+
+    def each(self) -> Iterator[tuple[int, int, bytes]]:
+        """Number, byte and bytes of each line."""
+        begin = 0
+        for seq in range(self.first, self.last + 1):
+            end = self.lines.index(b"\n", begin) + 1
+            yield seq, self.offset + begin, self.lines[begin:end]
+            begin = end
+
+    def between(self, first: int, last: int) -> Batch:
+        """The lines with these numbers; there has to be one."""
+        if first <= self.first and self.last <= last:
+            return self
+        kept = [line for line in self.each() if first <= line[0] <= last]
+        seq, offset, _ = kept[0]
+        return Batch(seq, len(kept), offset, b"".join(data for _, _, data in kept), None)
+
+
 @dataclass(slots=True)
 class Stretch:
     """Whole lines that follow each other, from byte `offset` to byte `end`. For a comparison with
-    the database also its lines as `scan` describes them, and where each begins."""
+    the database also these lines in batches."""
 
     offset: int
     begins: Place
     end: int = 0
     last: int = 0
     hash: str = ""
-    records: list[bytes] = field(default_factory=list)
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    batches: list[Batch] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -109,14 +171,10 @@ def scan(
     *,
     last: int | None,
     wanted: Collection[str] = (),
-    with_records: bool = False,
+    with_batches: bool = False,
 ) -> Part:
     """Reads the lines that begin in [start, stop), and none behind line `last`, where a segment
-    ends. `wanted` are hashes to look out for.
-
-    A record is what the database must have for the line, in the text form of COPY: number, hash,
-    artist id, generation, SHA-256 of the line and of the bio.
-    """
+    ends. `wanted` are hashes to look out for."""
     pieces: list[Piece] = []
     stretch: Stretch | None = None
     keys: defaultdict[int, bytearray] = defaultdict(bytearray)
@@ -125,14 +183,14 @@ def scan(
     lines = 0
     ended = False
     seq, prev = -1, ""
+    gathered = _Gathered()
     sha256, blake2b = hashlib.sha256, hashlib.blake2b
     with path.open("rb", buffering=_BLOCK) as file:
         offset = _begin(file, start)
         for data in iter(partial(file.readline, LONGEST_LINE), b""):
             if offset >= stop:
                 break
-            covered = sha256(data[: -HASH_TAIL - 1])
-            digest = covered.hexdigest()
+            digest = sha256(data[: -HASH_TAIL - 1]).hexdigest()
             at = data.rfind(b',"seq":')
             seq += 1
             mark = b'%d,"generation":' % seq
@@ -143,6 +201,8 @@ def scan(
                 and id_end > 0
             ):
                 # The first line of a stretch, or none.
+                if stretch is not None:
+                    gathered.leave(stretch)
                 place = read_place(data)
                 if place is None:
                     seq, prev, stretch = -1, "", None
@@ -170,25 +230,23 @@ def scan(
                 seen[0] += 1
             if wanted and digest in wanted:
                 anchors.append((digest, seq))
-            if with_records:
-                covered.update(data[-HASH_TAIL - 1 : -1])
-                stretch.records.append(
-                    b"%d\t%b\t%b\t%b\t\\\\x%b\t\\\\x%b\n"
-                    % (
-                        seq,
-                        digest.encode(),
-                        _copied(data[_ID_AT - 1 : id_end + 1]),
-                        data[after:comma],
-                        covered.hexdigest().encode(),
-                        sha256(_text(data, at)).hexdigest().encode(),
-                    )
-                )
-                stretch.offsets.append(offset)
+            if with_batches:
+                if len(data) > _MOST_TOGETHER:
+                    gathered.leave(stretch)  # a copy of it would double the memory
+                gathered.lines.append(data)
+                gathered.hashes.append(digest)
+                gathered.generations.append(data[after:comma])
+                gathered.ids.append(data[_ID_AT:id_end])
+                gathered.texts.append(data[_text_at(data, at)])
             offset += len(data)
             stretch.end, stretch.last, stretch.hash = offset, seq, digest
+            if with_batches and (not seq % TOGETHER or len(data) > _MOST_TOGETHER):
+                gathered.leave(stretch)
             if seq == last:
                 ended = True
                 break
+    if stretch is not None:
+        gathered.leave(stretch)
     return Part(
         pieces,
         offset,
@@ -197,6 +255,64 @@ def scan(
         dict(keys),
         {_run(field): (count, seq, at) for field, (count, seq, at) in runs.items()},
         anchors,
+    )
+
+
+class _Gathered:
+    """What is known of the lines of a stretch that are in no batch yet: their numbers come in when
+    they leave, and what is escaped is read then, all at once."""
+
+    __slots__ = ("generations", "hashes", "ids", "lines", "texts")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.hashes: list[str] = []
+        self.generations: list[bytes] = []
+        self.ids: list[bytes] = []  # as they stand in the line, without quotation marks
+        self.texts: list[bytes] = []
+
+    def leave(self, stretch: Stretch) -> None:
+        """They are the last ones of the stretch."""
+        if not (count := len(self.lines)):
+            return
+        lines = b"".join(self.lines)
+        ids = texts = facts = None
+        if len(lines) <= _MOST_TOGETHER:
+            ids, texts = _decoded(self.ids, b"\n"), _decoded(self.texts, NEXT_TEXT)
+        if ids is not None and texts is not None:
+            hashes = " ".join(self.hashes).encode()
+            facts = Facts(hashes, b" ".join(self.generations), ids, texts)
+        first, offset = stretch.last - count + 1, stretch.end - len(lines)
+        stretch.batches.append(Batch(first, count, offset, lines, facts))
+        for gathered in (self.lines, self.hashes, self.generations, self.ids, self.texts):
+            gathered.clear()
+
+
+def _decoded(quoted: list[bytes], between: bytes) -> bytes | None:
+    """JSON texts without their quotation marks, as the database holds them, joined. None where
+    that would not tell one from the next."""
+    joined = between.join(quoted)
+    if b"\\" in joined:
+        try:
+            texts: list[str] = orjson.loads(b'["%b"]' % b'","'.join(quoted))
+        except orjson.JSONDecodeError:
+            return None
+        joined = between.decode().join(texts).encode()
+    return joined if joined.count(between) == len(quoted) - 1 else None
+
+
+def record(seq: int, data: bytes) -> bytes:
+    """What the database must have for a whole line, in the text form of COPY: number, hash,
+    artist id, generation, SHA-256 of the line and of the bio."""
+    at = data.rfind(b',"seq":')
+    after = data.find(b'"generation":', at) + len(b'"generation":')
+    return b"%d\t%b\t%b\t%b\t\\\\x%b\t\\\\x%b\n" % (
+        seq,
+        data[-_HASH_AT : -_HASH_AT + 64],
+        _copied(data[_ID_AT : data.find(_NAME)]),
+        data[after : data.find(b",", after)],
+        hashlib.sha256(memoryview(data)[:-1]).hexdigest().encode(),
+        hashlib.sha256(_text(data, at)).hexdigest().encode(),
     )
 
 
@@ -218,7 +334,7 @@ def read_place(data: bytes) -> Place | None:
         tail[1].decode(),
         tail[2].decode(),
         middle[1].decode(),
-        _shown_id(head[1]),
+        _unescaped(head[1]),
         int(middle[4]),
     )
 
@@ -276,7 +392,7 @@ def _add_rubble(pieces: list[Piece], offset: int, data: bytes) -> None:
         1,
         offset if torn else None,
         0 if torn else 1,
-        None if found is None else _shown_id(found[1]),
+        None if found is None else _unescaped(found[1]),
     )
     if pieces and isinstance(before := pieces[-1], Rubble):
         pieces[-1] = before.joined(rubble)
@@ -284,23 +400,24 @@ def _add_rubble(pieces: list[Piece], offset: int, data: bytes) -> None:
         pieces.append(rubble)
 
 
+def _text_at(data: bytes, at: int) -> slice:
+    """Where the bio stands, without its quotation marks. Searched from the right: behind it stand
+    no names that the catalogue chose, and within a JSON text no quotation mark stands unescaped."""
+    start = data.rfind(_TEXT, 0, at) + len(_TEXT)
+    return slice(start, data.find(b'","response_id":', start))
+
+
 def _text(data: bytes, at: int) -> bytes:
-    """The bio as the database holds it. Searched from the right: behind it stand no names that
-    the catalogue chose, and within a JSON text no quotation mark stands unescaped."""
-    start = data.rfind(b',"response_text":"', 0, at) + len(b',"response_text":')
-    end = data.find(b'","response_id":', start)
-    if data.find(b"\\", start, end) < 0:
-        return data[start + 1 : end]
-    text: str = orjson.loads(data[start : end + 1])
-    return text.encode()
+    """The bio as the database holds it."""
+    quoted = data[_text_at(data, at)]
+    return quoted if b"\\" not in quoted else _unescaped(quoted).encode()
 
 
 def _copied(quoted: bytes) -> bytes:
     """A JSON text as COPY writes it. What has no backslash here has none there either."""
     if b"\\" not in quoted:
-        return quoted[1:-1]
-    text: str = orjson.loads(quoted)
-    return text.translate(_COPY_ESCAPES).encode()
+        return quoted
+    return _unescaped(quoted).translate(_COPY_ESCAPES).encode()
 
 
 # PostgreSQL manual, COPY, text format.
@@ -321,7 +438,8 @@ def _run(field: bytes) -> str:
     return field[len(b',"run":"') : -1].decode("utf-8", "replace")
 
 
-def _shown_id(raw: bytes) -> str:
+def _unescaped(raw: bytes) -> str:
+    """A JSON text without its quotation marks; as it stands there if it is none."""
     try:
         return str(orjson.loads(b'"%b"' % raw))
     except orjson.JSONDecodeError:

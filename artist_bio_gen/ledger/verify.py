@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from artist_bio_gen.ledger.line import first_prev
 from artist_bio_gen.ledger.quiet import quiet
 from artist_bio_gen.ledger.ranges import RANGE_BYTES, File, read
 from artist_bio_gen.ledger.repeats import Repeats
-from artist_bio_gen.ledger.scan import Part, Stretch, occurrences, scan
+from artist_bio_gen.ledger.scan import Batch, Part, Stretch, occurrences, scan
 from artist_bio_gen.ledger.segments import beside, real
 
 __all__ = ["KINDS", "Check", "Difference", "Kind", "Lines", "Report", "RunSeen", "check"]
@@ -70,12 +69,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines for a comparison with the database, in the order of their numbers: each as `scan`
-    describes it, and the byte at which it begins. `late` ones were added since the check began."""
+    """Lines for a comparison with the database, in the order of their numbers. `late` ones were
+    added since the check began."""
 
     file: Path
-    records: list[bytes]
-    offsets: array[int]
+    batches: list[Batch]
     late: bool
 
 
@@ -125,7 +123,7 @@ class Check:
         processes: int = 1,
         expect: str | None = None,
         examples: int | None = EXAMPLES,
-        with_records: bool = False,
+        with_batches: bool = False,
         progress: Callable[[int, int], None] = lambda done, total: None,
         range_bytes: int = RANGE_BYTES,
         clock: Callable[[], float] = time.monotonic,
@@ -136,7 +134,7 @@ class Check:
         self.runs: dict[str, RunSeen] = {}
         self.notes: list[str] = []
         self._processes = processes
-        self._with_records = with_records
+        self._with_batches = with_batches
         self._progress = progress
         self._range_bytes = range_bytes
         self._clock = clock
@@ -199,7 +197,7 @@ class Check:
                 self._files,
                 processes=self._processes,
                 wanted=self._wanted(),
-                with_records=self._with_records,
+                with_batches=self._with_batches,
                 range_bytes=self._range_bytes,
             ):
                 if file is not reading:
@@ -272,7 +270,7 @@ class Check:
             size,
             last=None,
             wanted=self._wanted(),
-            with_records=self._with_records,
+            with_batches=self._with_batches,
         )
         yield from self._take(file, part, late=True)
 
@@ -294,8 +292,14 @@ class Check:
             known = self._chain.add(file.path, piece)
             if file is self._files[-1]:
                 self._resume_at = piece.end
-            if self._with_records and known is not None:
-                yield Lines(file.path, piece.records[known:], piece.offsets[known:], late)
+            if self._with_batches and known is not None:
+                first = piece.begins.seq + known
+                batches = [
+                    batch.between(first, batch.last)
+                    for batch in piece.batches
+                    if batch.last >= first
+                ]
+                yield Lines(file.path, batches, late)
 
     def _look_for(self, anchor: _Anchor) -> None:
         seqs = [seq for digest, seq in self._met if digest == anchor.hash]

@@ -122,7 +122,16 @@ class Committer:
             ],
         )
         self._tell(
-            "rejected", [{"run": run, "row": row.row, "reason": row.reason} for row in rejected]
+            "rejected",
+            [
+                {
+                    "run": run,
+                    "row": row.row,
+                    "file": row.file or None,
+                    "reason": row.reason,
+                }
+                for row in rejected
+            ],
         )
         if self._trouble is not None:
             raise self._trouble

@@ -2,156 +2,264 @@
 
 from __future__ import annotations
 
-import io
+import difflib
 import os
-import select
-import stat
-from collections.abc import Callable, Iterator
-from pathlib import PurePath
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
 
-from artist_bio_gen.errors import InputError, StoppedError
-from artist_bio_gen.sources.delimited import SAMPLE, DelimitedStream
-from artist_bio_gen.values import BadRow, Column, Row
+from artist_bio_gen.config.options import Option, options_of
+from artist_bio_gen.config.source import SourceOptions
+from artist_bio_gen.errors import ConfigError, UsageError
+from artist_bio_gen.masking import mask_address
+from artist_bio_gen.sources import formats
+from artist_bio_gen.sources.compressed import unpacked
+from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.delimited import DelimitedStream
+from artist_bio_gen.sources.formats import Cancelled
+from artist_bio_gen.sources.local import STDIN, is_address, local_content, paths_of
+from artist_bio_gen.sources.many import Many, Part
+from artist_bio_gen.sources.reading import Guard, Progress, Reading, ReadResult
+from artist_bio_gen.sources.shaping import shaped
+from artist_bio_gen.sources.side_by_side import SideBySide
+from artist_bio_gen.stream import RowStream
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
+__all__ = ["STDIN", "Progress", "ReadResult", "Reading", "open_source"]
 
-STDIN = "-"
-
-_LOOK_MS = 200
-
-READABLE = "CSV files, and CSV on the standard input as '-'"
-"""What can be read, for messages."""
-
-_OTHER_SUFFIXES = {
-    *(".xlsx", ".xls", ".ods"),
-    *(".json", ".jsonl", ".ndjson", ".xml", ".pdf"),
-    *(".parquet", ".arrow", ".feather"),
-    *(".db", ".sqlite", ".sqlite3", ".duckdb"),
-    *(".gz", ".bz2", ".xz", ".zst", ".zip"),
-}
-
-# First bytes of formats that are often named .csv by mistake.
-_OTHER_BEGINNINGS = {
-    b"PK\x03\x04": "a workbook or zip archive",
-    b"\xd0\xcf\x11\xe0": "an old workbook (.xls)",
-    b"\x1f\x8b": "compressed (gzip)",
-    b"\xfd7zXZ\x00": "compressed (xz)",
-    b"\x28\xb5\x2f\xfd": "compressed (zstandard)",
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"SQLite format 3\x00": "an SQLite database",
-    b"%PDF-": "a PDF document",
-}
+_OPTIONS: Mapping[str, Option] = {each.name: each for each in options_of(SourceOptions)}
 
 
-class RowStream(Protocol):
-    """Rows, read lazily and once. Use it with `with`.
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """`plain` is the stream itself if it is one CSV file of this machine, read as it is."""
 
-    Rows that cannot be read come as `BadRow` in their place; the rest goes on. Iterating
-    raises `InputError` only when nothing after it could be read either.
-    """
-
-    @property
-    def name(self) -> str:
-        """What to call the source in messages."""
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Known as soon as the source is open; every `Row` has one value for each."""
-
-    @property
-    def estimated_row_count(self) -> int | None:
-        """About how many rows there are in all; None where that cannot be told beforehand."""
-
-    def __iter__(self) -> Iterator[Row | BadRow]: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Patient(io.FileIO):
-    """A file whose reader can be called off, while it waits for a pipe and between any two reads:
-    what is read need not yield a row."""
-
-    def __init__(
-        self, file: str | int, cancelled: Callable[[], bool], *, closefd: bool = True
-    ) -> None:
-        super().__init__(file, closefd=closefd, opener=_open_at_once)
-        self._cancelled = cancelled
-        self._poll = None
-        if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
-            self._poll = select.poll()
-            self._poll.register(self.fileno(), select.POLLIN)
-
-    def readinto(self, buffer: Buffer, /) -> int | None:
-        while True:
-            if self._cancelled():
-                raise StoppedError
-            if self._poll is None or self._poll.poll(_LOOK_MS):
-                return super().readinto(buffer)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A named pipe to which nobody writes yet would be waited for in here, beyond all calling off.
-    fd = os.open(path, flags | os.O_NONBLOCK)
-    os.set_blocking(fd, True)
-    return fd
+    stream: RowStream
+    plain: DelimitedStream | None = None
 
 
 def open_source(
-    path: str,
+    source: str | os.PathLike[str],
+    options: SourceOptions | None = None,
     *,
-    encoding: str | None = None,
-    header: bool = True,
-    comment: str = "#",
-    delimiter: str = ",",
-    cancelled: Callable[[], bool] = lambda: False,
-) -> RowStream:
-    """Open the artists at `path`; '-' is the standard input.
+    cancelled: Cancelled = lambda: False,
+    progress: Callable[[Progress], None] | None = None,
+    guard: Guard | None = None,
+    **more: Any,
+) -> Reading:
+    """Opens the rows of `source`: a file, a pattern of files, `-` for the standard input, an
+    address of the web or of an object store, or a database's.
 
-    `encoding` None means UTF-8, with or without a byte order mark. Without `header` the
-    columns are called "1", "2", …. Lines that begin with `comment` are passed over; "" means
-    that there are none. Nothing is read, or waited for, once it is `cancelled`: then StoppedError
-    is raised. Raises `InputError` when nothing can be read, `UsageError` when an
-    argument cannot be used.
+    `more` are fields of `SourceOptions` (docs/options.md), as in `open_source("a.csv",
+    max_rows=10)`; they go before those of `options`. Nothing is read, or waited for, once it is
+    `cancelled`: then StoppedError is raised. `progress` is told now and then how far it is. `guard`
+    watches the memory; None is one of its own where there is a `memory_limit`.
+
+    Raises InputError when nothing can be read, UsageError when an option cannot be used,
+    ConfigError when a package, a server or a key is missing, TypeError for an unknown field.
     """
-    if "://" in path or PurePath(path).suffix.lower() in _OTHER_SUFFIXES:
-        raise InputError(f"{path} cannot be read; what can be read: {READABLE}")
-    name = "standard input" if path == STDIN else path
+    told = _told(options or SourceOptions(), more)
+    plug_in = None if told.chunk_function is None else formats.chunk_function(told.chunk_function)
+    if guard is None and told.memory_limit is not None:
+        from artist_bio_gen.memory import MemoryGuard
+
+        guard = MemoryGuard(told.memory_limit)
+    opened = _open(os.fspath(source), told, cancelled)
+    stream = opened.stream
+    plain = None if changes_rows(told) else opened.plain
     try:
-        raw = _Patient(0, cancelled, closefd=False) if path == STDIN else _Patient(path, cancelled)
-    except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
-        raise InputError(f"{name} cannot be opened: {getattr(exc, 'strerror', exc)}") from exc
-    file = io.BufferedReader(raw, SAMPLE)
-    try:
-        about = os.fstat(file.fileno())
-        start = file.peek()
-        for beginning, what in _OTHER_BEGINNINGS.items():
-            if start.startswith(beginning):
-                raise InputError(f"{name} is {what}; what can be read: {READABLE}")
-        return DelimitedStream(
-            file,
-            name=name,
-            size=about.st_size if stat.S_ISREG(about.st_mode) else None,
-            encoding=encoding,
-            header=header,
-            comment=comment,
-            delimiter=delimiter,
-        )
-    except OSError as exc:
-        file.close()
-        raise InputError(f"{name} cannot be read: {exc.strerror}") from exc
+        stream = _spilled(stream, told, guard)
+        if stream is not opened.stream:
+            plain = None
+        if told.chunk_function is not None and told.parallel > 1:
+            stream = shaped(stream, told)
+            stream = SideBySide(stream, told.chunk_function, told.parallel, cancelled)
+        else:
+            stream = shaped(stream, told, plug_in)
     except BaseException:
-        file.close()
+        stream.close()
         raise
+    return Reading(
+        stream,
+        told,
+        facts=opened.stream.opened_as,
+        guard=guard,
+        progress=progress,
+        plain=plain,
+    )
+
+
+def changes_rows(options: SourceOptions) -> bool:
+    """Whether rows come out other than they stand in the file, all or the first ones of them."""
+    return (
+        options.strip
+        or options.skip_empty
+        or options.split_id is not None
+        or options.columns is not None
+        or options.chunk_function is not None
+    )
+
+
+def _told(options: SourceOptions, more: Mapping[str, Any]) -> SourceOptions:
+    """The options with these changed, each checked as if it came from the command line."""
+    values: dict[str, Any] = {}
+    for name, value in more.items():
+        if name not in _OPTIONS:
+            near = difflib.get_close_matches(name, _OPTIONS, n=3)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise TypeError(f"open_source has no option {name!r}{hint}")
+        if value is None:
+            values[name] = _OPTIONS[name].default
+            continue
+        try:
+            given = tuple(value) if isinstance(value, list) else value
+            values[name] = _OPTIONS[name].read(given, "open_source")
+        except ConfigError as exc:
+            raise UsageError(str(exc)) from exc
+    return replace(options, **values)
+
+
+# ---- one source --------------------------------------------------------------------------------
+
+
+def _open(source: str, options: SourceOptions, cancelled: Cancelled) -> _Opened:
+    database = formats.database_of(source)
+    if database is not None:
+        return _Opened(formats.open_database(database, source, options, cancelled))
+    if source.startswith("sqlite:"):
+        if not source.startswith("sqlite:///"):
+            raise UsageError(f"{source}: write sqlite:///artists.db, or sqlite:////data/artists.db")
+        content = local_content(unquote(source.removeprefix("sqlite:///")), cancelled)
+        return _of_content(content, replace(options, format="sqlite"), cancelled)
+    if source.startswith("file://"):
+        return _of_content(local_content(_path_of(source), cancelled), options, cancelled)
+    if is_address(source):
+        return _of_address(source, options, cancelled)
+    paths = paths_of(source)
+    if len(paths) == 1:
+        return _of_content(local_content(paths[0], cancelled), options, cancelled)
+    return _Opened(_of_paths(source, paths, options, cancelled))
+
+
+def _path_of(address: str) -> str:
+    """RFC 8089: file:///path, or file://localhost/path."""
+    return unquote(address.removeprefix("file://").removeprefix("localhost"))
+
+
+def _of_address(address: str, options: SourceOptions, cancelled: Cancelled) -> _Opened:
+    database = formats.database_plugged_in(address)
+    if database is not None:
+        return _Opened(formats.open_database(database, address, options, cancelled))
+    from artist_bio_gen.sources.remote import fetch
+
+    contents = fetch(address, options, cancelled)
+    if len(contents) == 1:
+        return _of_content(contents[0], options, cancelled)
+    return _Opened(_of_contents(mask_address(address), contents, options, cancelled))
+
+
+def _of_content(content: Content, options: SourceOptions, cancelled: Cancelled) -> _Opened:
+    contents = unpacked(content, options)
+    if len(contents) > 1:
+        parts = [
+            Part(
+                each.name,
+                partial(formats.open_content, each, options, cancelled),
+                each.packed_size,
+            )
+            for each in contents
+        ]
+        return _Opened(
+            _many(content.name, parts, options, can_wait=all(each.can_wait for each in contents))
+        )
+    (inner,) = contents
+    stream = formats.open_content(inner, options, cancelled)
+    if isinstance(stream, DelimitedStream) and inner.path is not None:
+        return _Opened(stream, plain=stream)
+    return _Opened(stream)
+
+
+# ---- several of them ---------------------------------------------------------------------------
+
+
+def _of_contents(
+    name: str, contents: Sequence[Content], options: SourceOptions, cancelled: Cancelled
+) -> RowStream:
+    parts = [
+        Part(
+            each.name,
+            partial(_unpacked_rows_of, each, options, cancelled),
+            each.packed_size or each.size,
+        )
+        for each in contents
+    ]
+    return _many(name, parts, options, can_wait=all(each.can_wait for each in contents))
+
+
+def _unpacked_rows_of(content: Content, options: SourceOptions, cancelled: Cancelled) -> RowStream:
+    return _of_content(content, options, cancelled).stream
+
+
+def _of_paths(
+    pattern: str, paths: Sequence[str], options: SourceOptions, cancelled: Cancelled
+) -> RowStream:
+    """Side by side in processes of their own, if that is wanted."""
+    contents = [local_content(path, cancelled) for path in paths]
+    if options.parallel == 1:
+        return _of_contents(pattern, contents, options, cancelled)
+    from artist_bio_gen.sources.child import in_child
+
+    parts = [
+        Part(
+            content.name,
+            partial(
+                in_child,
+                f"{__name__}:open_path",
+                (content.name, replace(options, parallel=1)),
+                name=content.name,
+                way_out="mend it, or read it without --parallel to see more",
+                chunk_size=options.chunk_size,
+                cancelled=cancelled,
+            ),
+            content.size,
+        )
+        for content in contents
+    ]
+    return _many(pattern, parts, options, ahead=options.parallel - 1)
+
+
+def open_path(path: str, options: SourceOptions) -> RowStream:
+    """The rows of one file as they are, to be read in a process of its own."""
+    return _unpacked_rows_of(local_content(path, _never), options, _never)
+
+
+def _never() -> bool:
+    return False
+
+
+def _many(
+    name: str,
+    parts: Sequence[Part],
+    options: SourceOptions,
+    *,
+    can_wait: bool = True,
+    ahead: int = 0,
+) -> RowStream:
+    return Many(
+        parts,
+        name=name,
+        schema=options.schema,
+        on_error=options.on_error,
+        can_wait=can_wait,
+        ahead=ahead,
+    )
+
+
+def _spilled(stream: RowStream, options: SourceOptions, guard: Guard | None) -> RowStream:
+    """Put on disk, where its rows may be taken more slowly than it bears."""
+    if options.spill == "direct" or (options.spill == "adaptive" and stream.can_wait):
+        return stream
+    from artist_bio_gen.sources.spilled import spilled
+
+    return spilled(stream, options, guard)

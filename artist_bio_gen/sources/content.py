@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from artist_bio_gen.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +19,8 @@ class Content:
     `artists.csv.gz` is `artists.csv`). `open` gives a reader from the first byte on: as often as
     one likes if `again`, else once. `path` is the file itself where it lies on a disk and is read
     as it is; formats that are read from their end need that. `size` is the number of bytes that
-    the reader gives, `packed_size` that of the bytes which are stored or sent for them; None where
-    nobody knows. `can_wait`: see `RowStream`.
+    the reader gives (of a packed file, about), `packed_size` that of the bytes which are stored or
+    sent for them; None where nobody knows. `can_wait`: see `RowStream`.
     """
 
     name: str
@@ -29,3 +31,21 @@ class Content:
     size: int | None = None
     packed_size: int | None = None
     can_wait: bool = True
+
+
+def peeked(content: Content) -> tuple[bytes, Content]:
+    """Its first bytes, and the content as it was before: one that can be opened once is open now,
+    and to be closed by whoever does not open it. InputError when it cannot be read."""
+    reader = content.open()
+    try:
+        start = reader.peek()
+    except OSError as exc:
+        reader.close()
+        raise InputError(f"{content.name} cannot be read: {exc.strerror}") from exc
+    except BaseException:
+        reader.close()
+        raise
+    if content.again:
+        reader.close()
+        return start, content
+    return start, replace(content, open=lambda: reader)

@@ -4,188 +4,157 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.errors import InputError, StoppedError
+from artist_bio_gen.sources.encodings import MARK, Encoding, is_sound
 
 LINE_ENDS = "\r\n"
 
 HOPELESS = 64
 """So many times the longest line without an end are no text: a device, or a file of zeros."""
 
-_BLOCK = 64 * 1024  # bytes read at once
-_SHOWN = 500  # characters of a bad row that are kept
-
-# Undecodable bytes are carried through decoding and parsing as lone surrogates, which no
-# decoder makes of sound text, so that the row and the cell in which they stand can be told.
-_MARK = "artist_bio_gen.mark"
-_MARK_BASE = 0xDC00
-_UNSOUND = re.compile("[\x00\ud800-\udfff]")
-
-_BYTE_ORDER_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+BLOCK = 64 * 1024
+"""Bytes that are read at once, unless it is said otherwise."""
 
 
-def _mark(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    undecodable = error.object[error.start : error.end]
-    return "".join(chr(_MARK_BASE + byte) for byte in undecodable), error.end
+def beginning(file: io.BufferedReader[Any], size: int = BLOCK) -> bytes:
+    """What has arrived of a file's first bytes; at least a byte order mark where there is one."""
+    start = b""
+    while len(start) < MARK:
+        more = file.read1(size - len(start))
+        if not more:
+            break
+        start += more
+    return start
 
 
-codecs.register_error(_MARK, _mark)
+def split(text: str) -> list[str]:
+    """Its lines, with their ends: LF, CR LF or CR, and nothing else (`splitlines` knows more)."""
+    return io.StringIO(text, newline="").readlines()
 
 
 class Lines:
-    """The lines of `file` with their ends (LF, CR LF or CR), then "" for ever.
+    """The lines of `file`, in texts of whole lines; `start` was read of it before.
 
-    `encoding` None means UTF-8; a byte order mark is taken off. `suspect` turns true, and
-    stays so, with the first block that holds NUL, undecodable bytes or a line longer than
-    `longest` characters; until then no line need be looked at for these (`unsound`). Of such
-    a long line, the middle is left out as it is read, so that memory is bounded; it stays
-    longer than `longest`. Raises `InputError` where the file cannot be read on.
+    `ends` are the characters that end a line: `LINE_ENDS` (LF, CR LF or CR) or just LF. A byte
+    order mark is taken off. Of a line longer than `longest` characters, the middle is left out
+    as it is read, so that memory is bounded; it stays longer than `longest`.
 
-    `countable`: what is not suspect has in UTF-8 as many bytes as it takes in the file, but for
-    a byte order mark, whose `mark` bytes are known with the first line. `begun`: `file` stands
-    within the text, where no such mark is.
+    `sound` tells of the text given last that it holds no NUL, nothing undecodable (`unsound`) and
+    no line longer than `longest`; `suspect` turns true, and stays so, with the first one that is
+    not. `mark`, known with the first text, is the number of bytes of UTF-8's mark.
+
+    `begun`: `file` stands within the text, where no mark is.
     """
 
     def __init__(
         self,
         file: io.BufferedReader[Any],
+        encoding: Encoding,
         *,
         name: str,
-        encoding: str | None,
         longest: int,
+        start: bytes = b"",
         begun: bool = False,
+        ends: str = LINE_ENDS,
+        kind: str = "CSV",
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.encoding = encoding or "utf-8"
         self.suspect = False
+        self.sound = True
         self.mark = 0
-        self._begun = begun
         self._file = file
+        self._encoding = encoding
+        self._decode = encoding.decoder()
         self._name = name
         self._longest = longest
-        self._again: deque[str] = deque()
-        try:
-            io.TextIOWrapper(io.BytesIO(), encoding=self.encoding)  # knows text from other codecs
-            self._decode = codecs.getincrementaldecoder(self.encoding)(_MARK).decode
-        except (LookupError, ValueError) as exc:
-            raise UsageError(
-                f"--encoding {self.encoding}: no such text encoding; common ones are utf-8,"
-                " utf-16, windows-1252, iso-8859-1, shift_jis, gb18030"
-            ) from exc
-        self.countable = codecs.lookup(self.encoding).name == "utf-8"
-        if not begun:
-            self._check_byte_order_mark()
+        self._kind = kind
+        self._cancelled = cancelled
+        self._by_cr = "\r" in ends
+        self._started = begun
+        # On the way from the file to a text; each step lets go of what it was given only when it
+        # is done, so that it can be repeated after a MemoryError.
+        self._data = start
+        self._text = ""
+        self._held = False  # a CR before it: half of a CR LF?
+        self._ended = False  # the file is read; `_text` is its last
+        self._given = False  # and given out
+        self._begun: list[str] = []  # parts of a line whose end is not read yet
+        self._length = 0
+        self._passed_over = 0  # characters of such a line that are left out
 
-    def again(self, lines: Sequence[str]) -> None:
-        """Have these lines come next, once more."""
-        self._again.extendleft(reversed(lines))
+    def block(self, size: int = BLOCK) -> str:
+        """The next lines, as many as arrive with `size` bytes, and at least one; "" at the end.
+        Raises `InputError` where the file cannot be read on."""
+        while not self._given:
+            self._arrive(size)
+            text, ended = self._text, self._ended
+            cut = len(text)
+            if not ended:
+                cut = 1 + max(text.rfind("\n"), text.rfind("\r") if self._by_cr else -1)
+                if not cut:
+                    self._keep_or_pass_over(text)
+                    continue
+            whole = "".join([*self._begun, text[:cut]])
+            rest = [text[cut:]] if cut < len(text) else []
+            self._begun, self._length, self._passed_over = rest, len(text) - cut, 0
+            self._text, self._given = "", ended
+            if whole:
+                self.sound = self._is_sound(whole)
+                self.suspect |= not self.sound
+                return whole
+        return ""
 
-    def __iter__(self) -> Iterator[str]:
-        again = self._again
-        for lines in self._blocks():
-            for line in lines:
-                yield line
-                while again:
-                    yield again.popleft()
-        while True:
-            yield again.popleft() if again else ""
+    def _is_sound(self, text: str) -> bool:
+        if len(text) > self._longest and max(map(len, split(text))) > self._longest:
+            return False
+        return is_sound(text)
 
-    def _check_byte_order_mark(self) -> None:
-        if not self.countable:
+    def _keep_or_pass_over(self, text: str) -> None:
+        if not text:
             return
-        start = self._file.peek()
-        for mark, encoding in _BYTE_ORDER_MARKS.items():
-            if start.startswith(mark):
-                raise InputError(
-                    f"{self._name} begins with the mark of {encoding.upper()};"
-                    f" read it with --encoding {encoding}"
-                )
-
-    def _blocks(self) -> Iterator[list[str]]:
-        begun: list[str] = []  # parts of a line whose end is not read yet
-        length = 0
-        passed_over = 0  # characters of such a line that are left out
-        started, ended = self._begun, False
-        while not ended:
-            text, ended = self._read()
-            if text and not started:
-                started = True
-                if text[0] == "\ufeff":  # the byte order mark, in every encoding
-                    text = text[1:]
-                    self.mark = len(codecs.BOM_UTF8)
-            if not self.suspect:
-                self.suspect = length + len(text) > self._longest or not _is_sound(text)
-            if not ended and "\n" not in text and "\r" not in text:
-                if length <= self._longest:
-                    begun.append(text)
-                    length += len(text)
-                else:
-                    passed_over += len(text)
-                    self._require_hope(passed_over)
-                continue
-            passed_over = 0
-            lines = io.StringIO("".join([*begun, text]), newline="").readlines()
-            begun.clear()
-            # A CR at the end may be half of a CR LF.
-            if lines and not ended and lines[-1][-1] != "\n":
-                begun.append(lines.pop())
-            length = sum(map(len, begun))
-            yield lines
-
-    def _require_hope(self, passed_over: int) -> None:
-        if passed_over > HOPELESS * self._longest:
+        if self._length <= self._longest:
+            self._begun.append(text)
+            self._length += len(text)
+        else:
+            self._passed_over += len(text)
+        self._text = ""
+        if self._passed_over > HOPELESS * self._longest:
             raise InputError(
                 f"{self._name} cannot be read on: more than {HOPELESS * self._longest:,} characters"
-                " without the end of a line; give a CSV file"
+                f" without the end of a line; give a {self._kind} file"
             )
 
-    def _read(self) -> tuple[str, bool]:
-        """The next block of text, and whether it is the last one."""
+    def _arrive(self, size: int) -> None:
+        """Reads and decodes the next bytes into `_text`, or finds that there are no more."""
+        if self._text or self._ended:
+            return
+        if self._cancelled():
+            raise StoppedError
         try:
-            data = self._file.read1(_BLOCK)
-            return self._decode(data, not data), not data
+            if not self._data:
+                self._data = self._file.read1(size)
+            ended = not self._data
+            text = self._decode(self._data, ended)
         except OSError as exc:
-            raise InputError(f"{self._name} cannot be read to its end: {exc.strerror}") from exc
+            raise InputError(
+                f"{self._name} cannot be read to its end: {exc.strerror or exc}"
+            ) from exc
         except UnicodeError as exc:  # of decoders that cannot go on after what they cannot decode
             raise InputError(
-                f"{self._name} is no {self.encoding} ({exc}); give its encoding with --encoding"
+                f"{self._name} is no {self._encoding.name} ({exc});"
+                " give its encoding with --encoding"
             ) from exc
-
-
-def _is_sound(text: str) -> bool:
-    if "\x00" in text:
-        return False
-    if not text.isascii():
-        try:
-            text.encode()  # refuses lone surrogates: the quickest way to look for them
-        except UnicodeEncodeError:
-            return False
-    return True
-
-
-def unsound(text: str, encoding: str) -> str:
-    """What in this text can neither be stored nor sent; "" when nothing is."""
-    found = _UNSOUND.search(text)
-    if not found:
-        return ""
-    code = ord(found[0])
-    if not code:
-        return "NUL"
-    if _MARK_BASE <= code < _MARK_BASE + 256:
-        return f"byte 0x{code - _MARK_BASE:02x}, which is no {encoding},"
-    return f"half a character (U+{code:04X})"
-
-
-def shown(text: str) -> str:
-    """The beginning of a bad row, for a person to see; nothing in it is unsound."""
-    return _UNSOUND.sub("\ufffd", text[:_SHOWN].rstrip(LINE_ENDS))
+        if self._held:
+            text = "\r" + text
+        held = self._by_cr and not ended and text.endswith("\r")
+        if held:
+            text = text[:-1]
+        if text and not self._started:
+            self._started = True
+            if text[0] == "\ufeff":  # the byte order mark, in every encoding
+                text = text[1:]
+                self.mark = len(codecs.BOM_UTF8)
+        self._text, self._held, self._ended, self._data = text, held, ended, b""

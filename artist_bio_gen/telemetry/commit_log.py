@@ -86,7 +86,7 @@ EVENTS: Final[Mapping[str, tuple[str, ...]]] = {
         "usage",
         "recovered",
     ),
-    "rejected": ("row", "reason"),
+    "rejected": ("row", "file", "reason"),
     "skipped": ("artist_id", "artist_name", "reason", "count", "changed_input", "changed_prompt"),
     "notice": ("text",),
     "paused": ("reason",),

@@ -101,7 +101,8 @@ def notices(say: Say, *, verbose: bool = False) -> Hook:
             case "failed":
                 failure(f"failed: artist {_artist(told)}: {_why(told)}")
             case "rejected":
-                failure(f"rejected: row {told['row']}: {one_line(told['reason'])}")
+                file = f" of {one_line(told['file'])}" if told.get("file") else ""
+                failure(f"rejected: row {told['row']}{file}: {one_line(told['reason'])}")
             case "retrying" if verbose:
                 say(
                     f"artist {one_line(told['artist_id'])}, attempt {told['attempt']}: "

@@ -201,7 +201,7 @@ def test_failures_and_rejected_rows_are_kept(
 ) -> None:
     desk = sit()
     outcomes = desk.committer().commit(
-        [failed(7), desk.draft(1), Rejected(9, "no id", ",x"), failed(8, transient=True)]
+        [failed(7), desk.draft(1), Rejected(9, "no id", ",x", "a.csv"), failed(8, transient=True)]
     )
     assert [type(each) for each in outcomes] == [Done, Failed, Failed, Rejected]
     kept = admin.execute(
@@ -210,8 +210,11 @@ def test_failures_and_rejected_rows_are_kept(
     assert kept == [("7", "refused", False), ("8", "refused", True)]
     written = [json.loads(line) for line in lines_of(beside(path, "failed.jsonl"))]
     assert [(each["artist_id"], each["row"]) for each in written] == [("7", 7), ("8", 8), (None, 9)]
+    assert written[2]["file"] == "a.csv"
     assert desk.heard.names() == ["committed", "appended", "failed", "failed", "rejected"]
-    assert desk.heard.fields("rejected") == [{"run": RUN, "row": 9, "reason": "no id"}]
+    assert desk.heard.fields("rejected") == [
+        {"run": RUN, "row": 9, "file": "a.csv", "reason": "no id"}
+    ]
 
 
 def test_nothing_to_commit(sit: Sit, path: Path) -> None:

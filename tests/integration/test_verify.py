@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from artist_bio_gen.database.compare import LONGEST_GATHERED, Gathered, snapshot
 from artist_bio_gen.database.migrate import migrate
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import ConfigError, LimitError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
+from artist_bio_gen.ledger.scan import NEXT_TEXT, TOGETHER
 from artist_bio_gen.ledger.segments import beside
 from artist_bio_gen.ledger.verify import Difference, Kind, Report
 from artist_bio_gen.values import Head
@@ -28,12 +32,16 @@ RUN_2 = "00000000-0000-4000-8000-000000000002"
 
 
 class Books:
-    """A ledger and its database, in which each bio is committed and appended."""
+    """A ledger and its database, in which each bio is committed and appended. `hashed`: as `verify`
+    takes it."""
 
-    def __init__(self, path: Path, url: str, table: str = "artists") -> None:
+    def __init__(
+        self, path: Path, url: str, table: str = "artists", hashed: bool | None = None
+    ) -> None:
         self.path = path
         self.url = url
         self.table = table
+        self.hashed = hashed
         self.ledger = Ledger.create(path)
         self.store = BioStore(url, table=table, sleep=lambda seconds: None)
         self.store.create_head(self.ledger.head, str(path))
@@ -71,15 +79,15 @@ class Books:
         self.append(drafts)
 
     def verify(self, **given: object) -> tuple[Report, Compared]:
-        return verify(self.path, self.url, table=self.table, **given)  # type: ignore[arg-type]
+        return verify(self.path, self.url, table=self.table, hashed=self.hashed, **given)  # type: ignore[arg-type]
 
     def report(self) -> Report:
         return self.verify()[0]
 
 
-@pytest.fixture
-def books(tmp_path: Path, url: str) -> Iterator[Books]:
-    books = Books(tmp_path / "out.jsonl", url)
+@pytest.fixture(params=[False, True], ids=["sent", "hashed"])
+def books(tmp_path: Path, url: str, request: pytest.FixtureRequest) -> Iterator[Books]:
+    books = Books(tmp_path / "out.jsonl", url, hashed=request.param)
     books.write([str(number) for number in range(1, LINES + 1)])
     yield books
     books.close()
@@ -165,6 +173,172 @@ def test_the_right_to_read_is_enough(books: Books, admin: psycopg.Connection) ->
         assert report.ok
     finally:
         admin.execute("drop owned by bio_reader; drop role bio_reader")
+
+
+# ---- many at once -----------------------------------------------------------------------------
+
+MANY = 2 * TOGETHER + 100
+TAKES_RANGES = ""  # as it is made: with a primary key
+LOOKS_UP = "alter table artists drop constraint artists_pkey; create index on artists (id)"
+READS_ALL = "alter table artists drop constraint artists_pkey"
+
+
+@pytest.fixture
+def many(tmp_path: Path, url: str) -> Iterator[Books]:
+    """Ids that are no numbers, and bios with what JSON escapes."""
+    books = Books(tmp_path / "out.jsonl", url)
+    for first in range(1, MANY + 1, 100):
+        books.write([f"{number:x}" for number in range(first, min(first + 100, MANY + 1))])
+    yield books
+    books.close()
+
+
+def gathered(books: Books, *, hashed: bool) -> list[Gathered]:
+    with (
+        snapshot(books.url, books.ledger.id, books.table, hashed=hashed) as there,
+        closing(there.gathered(MANY, TOGETHER, NEXT_TEXT.decode())) as rows,
+    ):
+        return [*rows]
+
+
+def columns(books: Books) -> list[tuple[bytes, ...]]:
+    """What is to be gathered, made of the ledger line by line."""
+    lines = lines_of(books.path)
+    batches = [lines[at : at + TOGETHER] for at in range(0, len(lines), TOGETHER)]
+    made = []
+    for batch in batches:
+        parsed = [json.loads(line) for line in batch]
+        made.append(
+            (
+                b"\n".join(batch),
+                " ".join(str(each["seq"]) for each in parsed).encode(),
+                " ".join(each["hash"] for each in parsed).encode(),
+                " ".join(str(each["generation"]) for each in parsed).encode(),
+                "\n".join(each["artist_id"] for each in parsed).encode(),
+                NEXT_TEXT.join(each["response_text"].encode() for each in parsed),
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("order", ["as written", "shuffled", "half of it moved"])
+@pytest.mark.parametrize("index", [TAKES_RANGES, LOOKS_UP])
+def test_what_is_gathered_is_what_the_ledger_has_wherever_the_rows_stand(
+    many: Books, admin: psycopg.Connection, order: str, index: str
+) -> None:
+    if order == "shuffled":
+        admin.execute("create table kept as select * from artists; truncate artists")
+        admin.execute("insert into artists select * from kept order by md5(id)")
+    elif order == "half of it moved":
+        admin.execute("update artists set name = repeat('long ', 200) where md5(id) < '8'")
+    admin.execute(index.encode())
+    expected = columns(many)
+    there = gathered(many, hashed=False)
+    assert [each.after for each in there] == [0, TOGETHER, 2 * TOGETHER]
+    assert [(each.count, each.whole) for each in there] == 2 * [(TOGETHER,) * 2] + [(100, 100)]
+    assert [each.columns for each in there] == expected
+    assert [each.columns for each in gathered(many, hashed=True)] == [
+        tuple(hashlib.sha256(column).digest() for column in batch) for batch in expected
+    ]
+
+
+def test_a_table_without_an_index_is_not_read_once_for_each_batch(
+    many: Books, admin: psycopg.Connection
+) -> None:
+    admin.execute(READS_ALL.encode())
+    assert gathered(many, hashed=False) == []
+    report, compared = many.verify()
+    assert (report.ok, compared.lines) == (True, MANY)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_same_is_told_however_the_rows_are_read(
+    many: Books, admin: psycopg.Connection, processes: int
+) -> None:
+    """In batches with their neighbours, in batches, and one by one."""
+    other = Books(many.path.with_name("other.jsonl"), many.url)
+    other.write(["64", "1f4"], text="Anew")
+    commits = f"artist_bio_gen.commits {{}} where ledger = '{many.ledger.id}' and seq"
+    admin.execute(f"update {commits.format('set line = line || chr(10)')} = 3".encode())
+    admin.execute(f"update {commits.format('set hash = hash || chr(32)')} = 7".encode())
+    admin.execute(f"update {commits.format('set generation = 2')} = {TOGETHER}".encode())
+    admin.execute(f"delete from {commits.format('')} in ({TOGETHER + 1}, {MANY})".encode())
+    admin.execute("update artists set bio = bio || chr(30) where id in ('9', '1ff', '200')")
+    admin.execute("update artists set bio = null where id in ('a', '250')")
+    admin.execute("delete from artists where id in ('b', '251')")
+    told = []
+    for index in (TAKES_RANGES, LOOKS_UP, "drop index artists_id_idx"):
+        admin.execute(index.encode())
+        for hashed in (False, True):
+            many.hashed = hashed
+            told.append(many.verify(processes=processes, examples=None))
+    report = told[0][0]
+    assert report.counts == {"missing_row": 4, "text_differs": 8}
+    assert report.notes[0].startswith("2 artists have the text that another ledger")
+    assert all(each == told[0] for each in told)
+    other.close()
+
+
+def test_an_id_that_stands_once_more_far_away(many: Books, admin: psycopg.Connection) -> None:
+    """Where nothing says that ids stand there once, what is nearby is not all."""
+    admin.execute(LOOKS_UP.encode())
+    admin.execute("insert into artists select id, name, 'other' from artists where id = '9'")
+    found = only(many.report())
+    assert (found.kind, found.seq) == ("text_differs", 9)
+
+
+def test_a_line_or_a_bio_too_long_to_be_gathered_is_compared(
+    many: Books, admin: psycopg.Connection
+) -> None:
+    many.write(["long"], text="x" * LONGEST_GATHERED)
+    many.write([f"after {number}" for number in range(TOGETHER)])
+    last = gathered(many, hashed=False)[-1]
+    assert (last.count, last.whole) == (TOGETHER, TOGETHER - 1)
+    report, compared = many.verify()
+    assert (report.ok, compared.lines) == (True, MANY + 1 + TOGETHER)
+    admin.execute("update artists set bio = bio || 'x' where id = 'long'")
+    assert only(many.report()).seq == MANY + 1
+
+
+def test_ids_and_bios_with_what_stands_between_them(
+    tmp_path: Path, url: str, admin: psycopg.Connection
+) -> None:
+    """Joined, some rows look the same after a change as before."""
+    books = Books(tmp_path / "out.jsonl", url)
+    texts = {"a\nb": "x\x1ey", "c": "z", "d": "w"}
+    drafts = [
+        draft(artist(id=id_), bio(text), ledger=books.ledger.id, run=RUN)
+        for id_, text in texts.items()
+    ]
+    books.commit(drafts)
+    books.append(drafts)
+    assert books.report().ok
+    for changed in (["x", "y\x1ez", "w"], ["x\x1ey", None, "z\x1ew"]):
+        for id_, text in zip(texts, changed, strict=True):
+            admin.execute("update artists set bio = %s where id = %s", [text, id_])
+        differ = [
+            ("text_differs", seq, 1)
+            for seq, (old, new) in enumerate(zip(texts.values(), changed, strict=True), 1)
+            if old != new
+        ]
+        assert told(books.report()) == differ
+    books.close()
+
+
+def test_rows_that_only_look_the_same_when_joined(books: Books, admin: psycopg.Connection) -> None:
+    admin.execute(
+        "update artists t set bio = o.bio || chr(30) || t.bio from artists o"
+        " where t.id = '6' and o.id = '5'"
+    )
+    admin.execute("update artists set bio = null where id = '5'")
+    assert told(books.report()) == [("text_differs", 5, 1), ("text_differs", 6, 1)]
+    admin.execute(
+        "update artist_bio_gen.commits c set line = o.line || chr(10) || c.line"
+        " from artist_bio_gen.commits o where c.seq = 3 and o.seq = 2"
+    )
+    admin.execute("alter table artist_bio_gen.commits alter line drop not null")
+    admin.execute("update artist_bio_gen.commits set line = null where seq = 2")
+    assert {each.seq for each in books.report().examples} == {2, 3, 5, 6}
 
 
 # ---- differences ------------------------------------------------------------------------------

@@ -1,0 +1,289 @@
+"""What can be read: the formats of files, and the databases that are read by their address.
+
+A plug-in adds to them by an entry point of the group `artist_bio_gen.sources`, which names a
+`Format` or a `Database`. It is looked for where nothing of our own fits.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import PurePath
+from typing import Any, TypeAlias, TypeVar
+
+from artist_bio_gen.config.source import SourceOptions
+from artist_bio_gen.errors import ConfigError, InputError, UsageError
+from artist_bio_gen.sources.content import Content, peeked
+from artist_bio_gen.stream import Chunk, RowStream
+from artist_bio_gen.values import Json
+
+PLUG_INS = "artist_bio_gen.sources"
+CHUNK_FUNCTIONS = "artist_bio_gen.chunk_functions"
+
+READABLE = (
+    "CSV, TSV, JSON Lines, Excel (.xlsx, .xls, .ods), Parquet, Arrow and SQLite files, also packed"
+    " (.gz, .bz2, .xz, .zst, .zip); patterns of them; - for the standard input; web and"
+    " object-store addresses; addresses of Postgres, MySQL, MariaDB and Supabase"
+)
+"""For messages."""
+
+Opener: TypeAlias = Callable[[Content, SourceOptions, Callable[[], bool]], RowStream]
+Cancelled: TypeAlias = Callable[[], bool]
+
+
+def begins_with(*beginnings: bytes) -> Callable[[bytes], bool]:
+    return lambda start: start.startswith(beginnings)
+
+
+def _never(start: bytes) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of files. `what` names it in messages; `suffixes` are in small letters, with their
+    dot; `seen` tells it by the first bytes of a file.
+
+    `opener` is "module:function". It is called with a `Content`, the options, whose `format` is
+    this one's name, and a function that turns true when nobody wants the rows any more; it gives
+    a `RowStream`, and closes what it has opened if it raises.
+    """
+
+    name: str
+    what: str
+    opener: str
+    suffixes: tuple[str, ...] = ()
+    seen: Callable[[bytes], bool] = _never
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Whatever is read by an address of one of these schemes (`mysql` of mysql://…). `opener` is
+    "module:function", as a format's, but called with the address."""
+
+    name: str
+    what: str
+    opener: str
+    schemes: tuple[str, ...]
+
+
+def _is_xlsx(start: bytes) -> bool:
+    return _first_member(start).startswith(
+        (b"[Content_Types].xml", b"_rels/", b"docProps/", b"xl/")
+    )
+
+
+def _is_ods(start: bytes) -> bool:
+    return _first_member(start) == b"mimetype" and b"opendocument.spreadsheet" in start[:200]
+
+
+def _first_member(start: bytes) -> bytes:
+    """Name of the first file in a zip archive (4.3.7 of PKWARE's APPNOTE); b"" of what is none."""
+    if not start.startswith(b"PK\x03\x04"):
+        return b""
+    return start[30 : 30 + int.from_bytes(start[26:28], "little")]
+
+
+_HERE = "artist_bio_gen.sources"
+
+CSV = Format("csv", "CSV", f"{_HERE}.delimited:open_delimited", (".csv", ".txt"))
+JSONL = Format("jsonl", "JSON Lines", f"{_HERE}.jsonl:open_jsonl", (".jsonl", ".ndjson", ".json"))
+
+FORMATS = (
+    CSV,
+    Format("tsv", "tab-separated text", f"{_HERE}.delimited:open_delimited", (".tsv", ".tab")),
+    JSONL,
+    Format(
+        "xlsx",
+        "an Excel workbook",
+        f"{_HERE}.workbook:open_workbook",
+        (".xlsx", ".xlsm"),
+        _is_xlsx,
+    ),
+    Format(
+        "xls",
+        "an old Excel workbook (.xls)",
+        f"{_HERE}.workbook:open_workbook",
+        (".xls",),
+        begins_with(b"\xd0\xcf\x11\xe0"),
+    ),
+    Format("ods", "an OpenDocument sheet", f"{_HERE}.workbook:open_workbook", (".ods",), _is_ods),
+    Format(
+        "parquet",
+        "a Parquet file",
+        f"{_HERE}.columnar:open_parquet",
+        (".parquet", ".pq"),
+        begins_with(b"PAR1"),
+    ),
+    Format(
+        "arrow",
+        "an Arrow file",
+        f"{_HERE}.columnar:open_arrow",
+        (".arrow", ".arrows", ".feather", ".ipc"),
+        begins_with(b"ARROW1", b"\xff\xff\xff\xff"),
+    ),
+    Format(
+        "sqlite",
+        "an SQLite database",
+        f"{_HERE}.sqlite:open_sqlite",
+        (".sqlite", ".sqlite3", ".db"),
+        begins_with(b"SQLite format 3\x00"),
+    ),
+)
+
+DATABASES = (
+    Database("postgres", "Postgres", f"{_HERE}.postgres:open_query", ("postgresql", "postgres")),
+    Database("mysql", "MySQL or MariaDB", f"{_HERE}.mysql:open_query", ("mysql", "mariadb")),
+    Database(
+        "supabase", "Supabase", f"{_HERE}.supabase:open_query", ("supabase+https", "supabase+http")
+    ),
+)
+
+# What is met under another name, or piped in by mistake.
+_FOREIGN = (
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive of something else"),
+    (b"Rar!", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"<?xml", "XML"),
+    (b"<!DOCTYPE", "a web page"),
+)
+_FOREIGN_SUFFIXES = (".pdf", ".xml", ".duckdb", ".docx", ".rar", ".7z", ".tar")
+
+
+def open_content(content: Content, options: SourceOptions, cancelled: Cancelled) -> RowStream:
+    """The rows of one file, in the format that is given, or that its first bytes or its name tell,
+    else as CSV."""
+    start, content = peeked(content)
+    try:
+        chosen, facts = choose(content, start, options.format)
+        opener: Opener = load(chosen.opener)
+        stream = opener(content, replace(options, format=chosen.name), cancelled)
+    except BaseException:
+        if not content.again:
+            content.open().close()
+        raise
+    stream.opened_as = facts
+    return stream
+
+
+def choose(content: Content, start: bytes, given: str | None) -> tuple[Format, dict[str, Json]]:
+    if given is not None:
+        found = next((each for each in FORMATS if each.name == given), None)
+        return found or _plugged_in(given), {"format": given}
+    suffix = PurePath(content.file_name).suffix.lower()
+    named = by_name(content.file_name)
+    seen = next((each for each in FORMATS if each.seen(start)), None)
+    if named is None and seen is None and (suffix or start):
+        named, seen = _of_plug_ins(suffix, start)
+    chosen = seen or named
+    if chosen is None:
+        _refuse_foreign(content.name, suffix, start)
+        chosen = JSONL if _looks_like_json(start) else CSV
+    elif seen is None:
+        _refuse_foreign(content.name, "", start)
+    facts: dict[str, Json] = {"format": chosen.name}
+    if named is not None and named is not chosen:
+        facts["named"] = f"{content.name} is named as {named.what} and is {chosen.what}"
+    return chosen, facts
+
+
+def by_name(file_name: str) -> Format | None:
+    """One of our own formats, by the end of a file's name."""
+    suffix = PurePath(file_name).suffix.lower()
+    return next((each for each in FORMATS if suffix in each.suffixes), None)
+
+
+def _refuse_foreign(name: str, suffix: str, start: bytes) -> None:
+    for beginning, what in _FOREIGN:
+        if start.startswith(beginning):
+            raise InputError(f"{name} is {what}; what can be read: {READABLE}")
+    if suffix in _FOREIGN_SUFFIXES:
+        raise InputError(
+            f"{name} is named {suffix}, which cannot be read; what can be read: {READABLE}."
+            " If it is one of these, say which with --format"
+        )
+
+
+def _looks_like_json(start: bytes) -> bool:
+    """A row of its own kind of JSON; a header of CSV that begins so would be a strange one."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return text[:1] == b"{" and text[1:].lstrip()[:1] in (b'"', b"}")
+
+
+def database_of(address: str) -> Database | None:
+    """Who reads this address; None for addresses of files, and for what is no address."""
+    scheme, there, rest = address.partition("://")
+    if not there:
+        return None
+    if scheme == "https" and ".supabase.co/rest/v1/" in rest.lower():
+        scheme = "supabase+https"
+    return next((each for each in DATABASES if scheme.lower() in each.schemes), None)
+
+
+def database_plugged_in(address: str) -> Database | None:
+    scheme = address.partition("://")[0].lower()
+    return next((each for each in _plug_ins(Database) if scheme in each.schemes), None)
+
+
+def open_database(
+    database: Database, address: str, options: SourceOptions, cancelled: Cancelled
+) -> RowStream:
+    opener: Callable[[str, SourceOptions, Cancelled], RowStream] = load(database.opener)
+    return opener(address, options, cancelled)
+
+
+def load(opener: str) -> Any:
+    """The function at "module:function"."""
+    module, _, name = opener.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+# ---- plug-ins ----------------------------------------------------------------------------------
+
+
+_Kind = TypeVar("_Kind", Format, Database)
+
+
+def chunk_function(name: str) -> Callable[[Chunk], Chunk]:
+    """The plug-in of this name that is given each chunk. UsageError where there is none."""
+    points = {each.name: each for each in entry_points(group=CHUNK_FUNCTIONS)}
+    if name not in points:
+        there = f"there are {', '.join(points)}" if points else "none is installed"
+        raise UsageError(f"--chunk-function {name}: there is no such plug-in; {there}")
+    function: Callable[[Chunk], Chunk] = _loaded(points[name])
+    return function
+
+
+def _plugged_in(name: str) -> Format:
+    found = {each.name: each for each in _plug_ins(Format)}
+    if name not in found:
+        known = ", ".join(each.name for each in (*FORMATS, *found.values()))
+        raise UsageError(f"--format {name}: there is no such format; there are {known}")
+    return found[name]
+
+
+def _plug_ins(kind: type[_Kind]) -> Iterator[_Kind]:
+    for point in entry_points(group=PLUG_INS):
+        found = _loaded(point)
+        if isinstance(found, kind):
+            yield found
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(
+            f"the plug-in {point.name} ({point.value}) cannot be loaded: {exc}; mend it, or take it"
+            " away"
+        ) from exc
+
+
+def _of_plug_ins(suffix: str, start: bytes) -> tuple[Format | None, Format | None]:
+    """By name and by first bytes."""
+    formats = [*_plug_ins(Format)]
+    named = next((each for each in formats if suffix and suffix in each.suffixes), None)
+    return named, next((each for each in formats if each.seen(start)), None)
