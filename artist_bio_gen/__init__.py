@@ -12,16 +12,16 @@ __version__ = "0.1.0"
 # Types stand in __init__.pyi.
 _PUBLIC = {
     "append_jsonl_response": "ledger.earlier_file",
-    "from_arrow": "sources.frames",
-    "from_pandas": "sources.frames",
-    "from_rows": "sources.frames",
+    "from_arrow": "sources.arrow.frames",
+    "from_pandas": "sources.arrow.frames",
+    "from_rows": "sources.arrow.frames",
     "open_ledger_lines": "ledger.reading",
     "open_source": "sources",
-    "to_arrow": "sources.frames",
-    "to_batches": "sources.frames",
-    "to_frames": "sources.frames",
-    "to_pandas": "sources.frames",
-    "to_reader": "sources.frames",
+    "to_arrow": "sources.arrow.frames",
+    "to_batches": "sources.arrow.frames",
+    "to_frames": "sources.arrow.frames",
+    "to_pandas": "sources.arrow.frames",
+    "to_reader": "sources.arrow.frames",
     "write_jsonl_output": "ledger.earlier_file",
 }
 

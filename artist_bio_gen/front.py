@@ -13,7 +13,7 @@ from pathlib import Path
 
 from artist_bio_gen.ledger.note import look_of, read_note
 from artist_bio_gen.pending import DoneFront, Finished
-from artist_bio_gen.sources.delimited import Place
+from artist_bio_gen.sources.text.delimited import Place
 
 
 class FrontNote:

@@ -34,7 +34,7 @@ from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.repeats import without_repeats
 from artist_bio_gen.sources import Reading, open_source
-from artist_bio_gen.sources.local import STDIN, files_of, is_address
+from artist_bio_gen.sources.places.local import STDIN, files_of, is_address
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Rejected, Skipped, path_text
 

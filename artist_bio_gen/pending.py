@@ -19,8 +19,8 @@ from artist_bio_gen.database.store import BioStore, Known
 from artist_bio_gen.errors import InputError, LimitError, StoppedError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.parser import ColumnChoice, Fingerprints, parse
-from artist_bio_gen.sources.delimited import END, Place
-from artist_bio_gen.sources.plain import Cells
+from artist_bio_gen.sources.text.delimited import END, Place
+from artist_bio_gen.sources.text.plain import Cells
 from artist_bio_gen.values import (
     NO_ROW,
     Artist,

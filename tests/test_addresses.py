@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from artist_bio_gen.errors import InputError
-from artist_bio_gen.sources.addresses import Found, LookUp, checked, refusal
+from artist_bio_gen.sources.places.addresses import Found, LookUp, checked, refusal
 
 
 def knows(*addresses: str) -> LookUp:

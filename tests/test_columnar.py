@@ -14,8 +14,8 @@ import pytest
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError
-from artist_bio_gen.sources.arrow import ArrowChunk
-from artist_bio_gen.sources.columnar import ParquetStream, open_arrow, open_parquet
+from artist_bio_gen.sources.arrow.batches import ArrowChunk
+from artist_bio_gen.sources.arrow.files import ParquetStream, open_arrow, open_parquet
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Column

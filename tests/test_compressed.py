@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, LimitError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.compressed import unpacked
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.packing import (
+from artist_bio_gen.sources.places.compressed import unpacked
+from artist_bio_gen.sources.places.packing import (
     BZIP2,
     GZIP,
     PACKINGS,
@@ -38,7 +38,7 @@ from artist_bio_gen.sources.packing import (
     Unpacking,
     packing_of,
 )
-from artist_bio_gen.sources.spool import spooled
+from artist_bio_gen.sources.places.spool import spooled
 from artist_bio_gen.values import BadRow
 
 zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
@@ -339,7 +339,7 @@ def test_a_bomb_takes_no_memory_and_ends_in_an_error(tmp_path: Path, suffix: str
     script = (
         "import re, sys\n"
         "from artist_bio_gen.errors import InputError\n"
-        "from artist_bio_gen.sources.packing import packing_of, unpacking\n"
+        "from artist_bio_gen.sources.places.packing import packing_of, unpacking\n"
         "for padding in (32 << 20, 1 << 40):\n"
         "    file = open(sys.argv[1], 'rb')\n"
         "    packing, size = packing_of(file.peek()[:10]), 0\n"
@@ -505,7 +505,7 @@ def test_what_a_killed_process_has_put_on_disk_is_removed_by_the_next(tmp_path: 
         "import io, os, signal, sys; from pathlib import Path\n"
         "from artist_bio_gen.config.source import SourceOptions\n"
         "from artist_bio_gen.sources.content import Content\n"
-        "from artist_bio_gen.sources.spool import spooled\n"
+        "from artist_bio_gen.sources.places.spool import spooled\n"
         "made = spooled(Content('x', 'x.xlsx', lambda: io.BufferedReader(io.BytesIO(b'x'))),"
         " SourceOptions(spill_dir=Path(sys.argv[1])))\n"
         "assert made.path.suffix == '.xlsx' and made.path.read_bytes() == b'x'\n"

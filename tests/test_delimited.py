@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.delimited import END, MAX_COLUMNS, SAMPLE, DelimitedStream, Place
+from artist_bio_gen.sources.text.delimited import END, MAX_COLUMNS, SAMPLE, DelimitedStream, Place
 from artist_bio_gen.values import BadRow, Row
 from tests.odd_csv import ODD
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from artist_bio_gen.sources.dialect import found_delimiter
+from artist_bio_gen.sources.text.dialect import found_delimiter
 
 
 def found(text: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.encodings import Encoding, encoding_of, sample_of, shown, unsound
+from artist_bio_gen.sources.text.encodings import Encoding, encoding_of, sample_of, shown, unsound
 from artist_bio_gen.values import BadRow, Row
 
 NAMES = ["Björk Guðmundsdóttir", "Édith Piaf", "Juliette Gréco", "Françoise Hardy", "Noël Coward"]
@@ -119,7 +119,7 @@ def test_without_its_package_auto_says_how_to_get_it() -> None:
         "import sys\n"
         "sys.modules['charset_normalizer'] = None\n"
         "from artist_bio_gen.errors import ConfigError\n"
-        "from artist_bio_gen.sources.encodings import encoding_of\n"
+        "from artist_bio_gen.sources.text.encodings import encoding_of\n"
         "try:\n"
         "    encoding_of(b'', 'auto', name='a.csv', sample=lambda: b'1,Bj\\xf6rk')\n"
         "except ConfigError as exc:\n"

@@ -23,7 +23,7 @@ PACKAGE = "artist_bio_gen"
 FLOORS: Mapping[int, frozenset[str]] = {
     1: frozenset({"values", "errors", "masking"}),
     2: frozenset({"telemetry", "sandbox"}),
-    3: frozenset({"memory", "prompts", "config", "stream", "key_columns"}),
+    3: frozenset({"memory", "prompts", "config", "stream", "extras", "key_columns"}),
     4: frozenset(
         {
             *("parser", "repeats", "generator", "database", "ledger"),

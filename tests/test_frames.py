@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from artist_bio_gen.errors import InputError, UsageError
-from artist_bio_gen.sources.frames import (
+from artist_bio_gen.sources.arrow.frames import (
     from_arrow,
     from_pandas,
     from_rows,
@@ -257,6 +257,6 @@ def test_columns_of_one_name_are_refused() -> None:
 def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     import subprocess
 
-    script = "import sys, artist_bio_gen.sources.frames; print('pyarrow' in sys.modules)"
+    script = "import sys, artist_bio_gen.sources.arrow.frames; print('pyarrow' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert told.stdout.strip() == "False", told.stderr

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.json_array import JsonArrayStream
-from artist_bio_gen.sources.jsonl import LOOKED_AT, JsonLinesStream
+from artist_bio_gen.sources.text.json_array import JsonArrayStream
+from artist_bio_gen.sources.text.jsonl import LOOKED_AT, JsonLinesStream
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow
 from tests.test_delimited import Arriving, Pieces

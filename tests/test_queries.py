@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
-from artist_bio_gen.sources.queries import (
+from artist_bio_gen.sources.databases.queries import (
     MYSQL_SYNTAX,
     POSTGRES_SYNTAX,
     Batch,

@@ -19,11 +19,11 @@ import pytest
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.addresses import Found
-from artist_bio_gen.sources.compressed import unpacked
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.remote import fetch
-from artist_bio_gen.sources.web import MOST_CUTS, Target, download
+from artist_bio_gen.sources.places.addresses import Found
+from artist_bio_gen.sources.places.compressed import unpacked
+from artist_bio_gen.sources.places.remote import fetch
+from artist_bio_gen.sources.places.web import MOST_CUTS, Target, download
 from tests.fakes.file_server import LONG_AGO, NOW, FileServer, Served, answer, etag_of
 from tests.fakes.raw_http import Peer, RawServer, always, trusting_tls
 

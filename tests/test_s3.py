@@ -12,8 +12,8 @@ import pytest
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
 from artist_bio_gen.sources import open_source
-from artist_bio_gen.sources.objects import MOST_ATTEMPTS, objects
-from artist_bio_gen.sources.remote import fetch
+from artist_bio_gen.sources.places.objects import MOST_ATTEMPTS, objects
+from artist_bio_gen.sources.places.remote import fetch
 from tests.fakes.raw_http import Peer, RawServer
 
 pytest.importorskip("s3fs", reason="needs: pip install '.[s3]'")

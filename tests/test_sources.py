@@ -26,9 +26,9 @@ from artist_bio_gen.errors import (
 )
 from artist_bio_gen.sources import Reading, formats, open_source
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.delimited import Place
 from artist_bio_gen.sources.formats import DATABASES, FORMATS, choose, load
-from artist_bio_gen.sources.local import files_of, local_content
+from artist_bio_gen.sources.places.local import files_of, local_content
+from artist_bio_gen.sources.text.delimited import Place
 from artist_bio_gen.values import BadRow, Row
 
 CSV = b"id,name\n1,Nina\n2,Bill\n"

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, LimitError, UsageError
 from artist_bio_gen.memory import Memory, MemoryGuard
-from artist_bio_gen.sources.arrow import ArrowChunk
-from artist_bio_gen.sources.frames import from_arrow, from_rows
-from artist_bio_gen.sources.scratch import PREFIX, Scratch, remove_left_over
-from artist_bio_gen.sources.spilled import How, Spilled, spilled
+from artist_bio_gen.sources.arrow.batches import ArrowChunk
+from artist_bio_gen.sources.arrow.frames import from_arrow, from_rows
+from artist_bio_gen.sources.spill.scratch import PREFIX, Scratch, remove_left_over
+from artist_bio_gen.sources.spill.spilled import How, Spilled, spilled
 from artist_bio_gen.stream import Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Row
 
@@ -321,7 +321,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_a_living_one_s_stays(tmp_path: Path) -> None:
     script = (
         "import sys, os; from pathlib import Path;"
-        "from artist_bio_gen.sources.scratch import Scratch;"
+        "from artist_bio_gen.sources.spill.scratch import Scratch;"
         f"scratch = Scratch(Path({str(tmp_path)!r}));"
         "(scratch.path / 'x.rows').write_text('x'); print('made', flush=True); sys.stdin.read()"
     )

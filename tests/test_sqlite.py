@@ -14,7 +14,7 @@ import pytest
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.sqlite import open_sqlite
+from artist_bio_gen.sources.databases.sqlite import open_sqlite
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Column, Json
 

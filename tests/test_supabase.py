@@ -9,7 +9,7 @@ import pytest
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
-from artist_bio_gen.sources.supabase import open_query
+from artist_bio_gen.sources.databases.supabase import open_query
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import Column, Json
 from tests.fakes.postgrest import KEY, PostgRest

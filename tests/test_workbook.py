@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.cells import json_cell
-from artist_bio_gen.sources.workbook import open_workbook
+from artist_bio_gen.sources.workbook.opening import open_workbook
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Row
 from tests import workbooks

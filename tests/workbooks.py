@@ -17,7 +17,7 @@ import xlsxwriter
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.workbook import open_workbook
+from artist_bio_gen.sources.workbook.opening import open_workbook
 from artist_bio_gen.stream import RowStream
 from tests.debian import debian
 

@@ -12,7 +12,7 @@ from artist_bio_gen.config import ENV_FILES, Settings
 from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.ledger.belonging import belongs_to, require_files
 from artist_bio_gen.ledger.segments import real
-from artist_bio_gen.sources.local import STDIN, files_of
+from artist_bio_gen.sources.places.local import STDIN, files_of
 from artist_bio_gen.values import path_text
 
 

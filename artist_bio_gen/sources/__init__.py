@@ -15,15 +15,15 @@ from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, UsageError
 from artist_bio_gen.masking import mask_address
 from artist_bio_gen.sources import formats
-from artist_bio_gen.sources.compressed import unpacked
 from artist_bio_gen.sources.content import Content
-from artist_bio_gen.sources.delimited import DelimitedStream
 from artist_bio_gen.sources.formats import Cancelled
-from artist_bio_gen.sources.local import STDIN, is_address, local_content, paths_of
 from artist_bio_gen.sources.many import Many, Part
+from artist_bio_gen.sources.places.compressed import unpacked
+from artist_bio_gen.sources.places.local import STDIN, is_address, local_content, paths_of
 from artist_bio_gen.sources.reading import Guard, Progress, Reading, ReadResult
 from artist_bio_gen.sources.shaping import shaped
 from artist_bio_gen.sources.side_by_side import SideBySide
+from artist_bio_gen.sources.text.delimited import DelimitedStream
 from artist_bio_gen.stream import RowStream
 
 __all__ = ["STDIN", "Progress", "ReadResult", "Reading", "open_source"]
@@ -151,7 +151,7 @@ def _of_address(address: str, options: SourceOptions, cancelled: Cancelled) -> _
     database = formats.database_plugged_in(address)
     if database is not None:
         return _Opened(formats.open_database(database, address, options, cancelled))
-    from artist_bio_gen.sources.remote import fetch
+    from artist_bio_gen.sources.places.remote import fetch
 
     contents = fetch(address, options, cancelled)
     if len(contents) == 1:
@@ -260,6 +260,6 @@ def _spilled(stream: RowStream, options: SourceOptions, guard: Guard | None) -> 
     """Put on disk, where its rows may be taken more slowly than it bears."""
     if options.spill == "direct" or (options.spill == "adaptive" and stream.can_wait):
         return stream
-    from artist_bio_gen.sources.spilled import spilled
+    from artist_bio_gen.sources.spill.spilled import spilled
 
     return spilled(stream, options, guard)

@@ -88,56 +88,71 @@ def _first_member(start: bytes) -> bytes:
 
 _HERE = "artist_bio_gen.sources"
 
-CSV = Format("csv", "CSV", f"{_HERE}.delimited:open_delimited", (".csv", ".txt"))
-JSONL = Format("jsonl", "JSON Lines", f"{_HERE}.jsonl:open_jsonl", (".jsonl", ".ndjson", ".json"))
+CSV = Format("csv", "CSV", f"{_HERE}.text.delimited:open_delimited", (".csv", ".txt"))
+JSONL = Format(
+    "jsonl", "JSON Lines", f"{_HERE}.text.jsonl:open_jsonl", (".jsonl", ".ndjson", ".json")
+)
 
 FORMATS = (
     CSV,
-    Format("tsv", "tab-separated text", f"{_HERE}.delimited:open_delimited", (".tsv", ".tab")),
+    Format("tsv", "tab-separated text", f"{_HERE}.text.delimited:open_delimited", (".tsv", ".tab")),
     JSONL,
     Format(
         "xlsx",
         "an Excel workbook",
-        f"{_HERE}.workbook:open_workbook",
+        f"{_HERE}.workbook.opening:open_workbook",
         (".xlsx", ".xlsm"),
         _is_xlsx,
     ),
     Format(
         "xls",
         "an old Excel workbook (.xls)",
-        f"{_HERE}.workbook:open_workbook",
+        f"{_HERE}.workbook.opening:open_workbook",
         (".xls",),
         begins_with(b"\xd0\xcf\x11\xe0"),
     ),
-    Format("ods", "an OpenDocument sheet", f"{_HERE}.workbook:open_workbook", (".ods",), _is_ods),
+    Format(
+        "ods",
+        "an OpenDocument sheet",
+        f"{_HERE}.workbook.opening:open_workbook",
+        (".ods",),
+        _is_ods,
+    ),
     Format(
         "parquet",
         "a Parquet file",
-        f"{_HERE}.columnar:open_parquet",
+        f"{_HERE}.arrow.files:open_parquet",
         (".parquet", ".pq"),
         begins_with(b"PAR1"),
     ),
     Format(
         "arrow",
         "an Arrow file",
-        f"{_HERE}.columnar:open_arrow",
+        f"{_HERE}.arrow.files:open_arrow",
         (".arrow", ".arrows", ".feather", ".ipc"),
         begins_with(b"ARROW1", b"\xff\xff\xff\xff"),
     ),
     Format(
         "sqlite",
         "an SQLite database",
-        f"{_HERE}.sqlite:open_sqlite",
+        f"{_HERE}.databases.sqlite:open_sqlite",
         (".sqlite", ".sqlite3", ".db"),
         begins_with(b"SQLite format 3\x00"),
     ),
 )
 
 DATABASES = (
-    Database("postgres", "Postgres", f"{_HERE}.postgres:open_query", ("postgresql", "postgres")),
-    Database("mysql", "MySQL or MariaDB", f"{_HERE}.mysql:open_query", ("mysql", "mariadb")),
     Database(
-        "supabase", "Supabase", f"{_HERE}.supabase:open_query", ("supabase+https", "supabase+http")
+        "postgres", "Postgres", f"{_HERE}.databases.postgres:open_query", ("postgresql", "postgres")
+    ),
+    Database(
+        "mysql", "MySQL or MariaDB", f"{_HERE}.databases.mysql:open_query", ("mysql", "mariadb")
+    ),
+    Database(
+        "supabase",
+        "Supabase",
+        f"{_HERE}.databases.supabase:open_query",
+        ("supabase+https", "supabase+http"),
     ),
 )
 

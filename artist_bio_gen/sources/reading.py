@@ -10,8 +10,8 @@ from typing import Protocol
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ArtistBioGenError, InputError, LimitError
-from artist_bio_gen.sources.delimited import DelimitedStream, Place
 from artist_bio_gen.sources.shaping import Shaped, part
+from artist_bio_gen.sources.text.delimited import DelimitedStream, Place
 from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import BadRow, Json
 

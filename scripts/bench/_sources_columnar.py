@@ -10,8 +10,8 @@ from typing import Any
 
 from _sources import COLUMNS, Case, in_file, row
 
-from artist_bio_gen.sources.frames import from_arrow
-from artist_bio_gen.sources.spilled import How, Spilled
+from artist_bio_gen.sources.arrow.frames import from_arrow
+from artist_bio_gen.sources.spill.spilled import How, Spilled
 from artist_bio_gen.stream import Chunk
 
 BATCH = 8_000

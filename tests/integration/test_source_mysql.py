@@ -12,7 +12,7 @@ import pytest
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
-from artist_bio_gen.sources.mysql import open_query
+from artist_bio_gen.sources.databases.mysql import open_query
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import Column, Json
 from tests.mariadb import MariaDb, mariadb

@@ -11,7 +11,7 @@ import pytest
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
-from artist_bio_gen.sources.postgres import open_query
+from artist_bio_gen.sources.databases.postgres import open_query
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Column, Json
 from tests.fakes.pg_proxy import PgProxy
