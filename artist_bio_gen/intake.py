@@ -186,8 +186,10 @@ class Intake:
 
     def behind(self, stream: Reading, front: Front) -> Iterator[Artist | Rejected | Skipped]:
         """What the work has to look at; the front is not read again where that can be helped."""
-        if front.place is None or stream.plain is None:
+        unread = sum(each.unread for each in front.rejected)
+        stops = unread and self.settings.on_error == "stop"
+        if front.place is None or stream.plain is None or stops:
             artists = self.artists(stream)
             return behind(front.rows, artists, stopped=lambda: self.control.stopped)
-        stream.go_on_at(front.place, front.rows)
+        stream.go_on_at(front.place, front.rows, unread)
         return chain(front.rejected, self._parsed(stream))

@@ -92,7 +92,7 @@ def parse(
     width = 0
     for row in rows:
         if isinstance(row, BadRow):
-            yield Rejected(row.number, row.reason, row.text, row.file)
+            yield Rejected(row.number, row.reason, row.text, row.file, unread=True)
             continue
         values = row.values
         if len(values) != width:

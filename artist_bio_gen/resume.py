@@ -172,7 +172,7 @@ def require_id(path: Path, store: BioStore, *, way_out: str = "") -> None:
 def require_commit_rows(ledger: Ledger, store: BioStore) -> None:
     """An artist whose commit row is gone would look as if nothing had been bought. LedgerError
     when there are fewer than lines. At a start, under the ledger's lock, after `reconcile`."""
-    rows = store.count_lines(ledger.id)
+    rows = store.count_lines(ledger.id, ledger.head.seq)
     if rows != ledger.head.seq:
         raise LedgerError(
             f"{ledger.path}: has {ledger.head.seq:,} lines, but the database {rows:,} commit rows"

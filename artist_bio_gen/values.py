@@ -168,13 +168,14 @@ NO_ROW = "no_row"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that is no artist: it could not be read, has no id or name, or its id does not fit.
-    `file` is the one of several files in which it stands."""
+    """A row that is no artist: it could not be read (`unread`), has no id or name, or its id does
+    not fit. `file` is the one of several files in which it stands."""
 
     row: int
     reason: str
     text: str = ""
     file: str = ""
+    unread: bool = False
 
 
 SkipReason: TypeAlias = Literal[

@@ -174,6 +174,7 @@ class _Comparison:
         self._look_at_doubts()
         if checking.judged:
             self._tell_rows_behind()
+        self._tell_rows_outside()
         self._tell_unknown_runs()
         if self._elsewhere:
             checking.notes.append(
@@ -309,6 +310,17 @@ class _Comparison:
             count = self._head.seq - last
             self._add("missing_row", last + 1, None, None, None, what, count)
 
+    def _tell_rows_outside(self) -> None:
+        """Commit rows that the database's own head does not reach: a commit moves it with them."""
+        for rows, first, last in self._there.outside(self._head.seq):
+            if first < 1:
+                what = f"the database has commit rows {first} to {last}; the first line is 1"
+                self._add("chain_break", None, None, None, None, what, rows)
+            else:
+                seq = self._head.seq
+                what = f"the database's head is line {seq}, its commit rows end with {last}"
+                self._add("chain_break", first, None, None, None, what, rows)
+
     def _tell_unknown_runs(self) -> None:
         known = self._there.runs()
         for run, seen in self._checking.runs.items():
@@ -319,7 +331,7 @@ class _Comparison:
     def _add(
         self,
         kind: Kind,
-        seq: int,
+        seq: int | None,
         file: Path | None,
         offset: int | None,
         artist_id: str | None,

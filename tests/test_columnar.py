@@ -409,6 +409,15 @@ def test_no_change_of_a_byte_ends_the_process(tmp_path: Path, form: str) -> None
     assert errors > 20
 
 
+def test_a_writer_whose_name_is_no_utf8_is_damage(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", numbered(3))
+    data = path.read_bytes()
+    assert data.count(b"parquet-cpp-arrow") == 1
+    path.write_bytes(data.replace(b"parquet-cpp-arrow", b"parquet-cpp-arro\x8e"))
+    with pytest.raises(InputError, match=r"a\.parquet cannot be read as Parquet"):
+        parquet(path)
+
+
 def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = write_arrow(tmp_path / "a", pa.table([[1], [2]], names=["a", "a"]))
     with pytest.raises(InputError, match="more than one column is called 'a'; rename them"):

@@ -496,8 +496,9 @@ def test_what_is_put_on_disk_has_a_limit(tmp_path: Path) -> None:
     with pytest.raises(LimitError, match=r"big\.xlsx .* more than 2 MB .*--spill-max"):
         spooled(content, SourceOptions(spill_dir=tmp_path, spill_max=2))
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="--spill-dir"):
-        spooled(once(b"", "x"), SourceOptions(spill_dir=tmp_path / "none"))
+        spooled(once(b"", "x"), SourceOptions(spill_dir=tmp_path / "file" / "none"))
 
 
 def test_what_a_killed_process_has_put_on_disk_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -578,4 +579,12 @@ def test_a_list_of_members_beyond_all_measure_is_refused(tmp_path: Path) -> None
     data[at + 12 : at + 16] = (100_000_000).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(InputError, match="list of members of 100,000,000 bytes"):
+        unpacked(content_of(path), OPTIONS)
+
+
+def test_an_archive_without_its_first_bytes_is_told(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.zip", {"b.csv": table(10), "a.csv": table(1_000)})
+    data = path.read_bytes()
+    path.write_bytes(data[:10] + data[60:])  # its list says where members were before
+    with pytest.raises(InputError, match="is not where the archive's list of members says"):
         unpacked(content_of(path), OPTIONS)

@@ -293,6 +293,16 @@ def test_chunks_are_as_large_as_they_are_wanted_and_keep_their_order() -> None:
         assert numbers == [*range(2, 104)]
 
 
+def test_chunks_may_become_larger_from_one_to_the_next() -> None:
+    """As those of a child, and of what reads ahead to disk, do."""
+    data = b"id,name\n" + b"".join(b"%d,%s\n" % (at, b"x" * 80) for at in range(300))
+    with stream(data, read_at_once=len(data), max_row=len(data)) as file:
+        found = [file.read(size) for size in (100, 400, 400)]
+    assert [None if chunk is None else len(chunk) for chunk in found] == [100, 200, None]
+    numbers = [number for chunk in found[:2] if chunk is not None for number in chunk.numbers]
+    assert numbers == list(range(2, 302))
+
+
 def test_rows_as_mappings() -> None:
     with stream(b'id,name\n1,a\n2,"b"\n') as rows:
         assert [row for chunk in rows.chunks() for row in chunk.dicts()] == [

@@ -73,7 +73,7 @@ OF_OTHER_COMMANDS = {
     ),
     # of the benchmarks
     *("--dir", "--finished", "--into", "--judge", "--memory-rows", "--rounds", "--rows"),
-    *("--seconds", "--table-rows"),
+    *("--seconds", "--table-rows", "--full", "--limit", "--only", "--size"),
 }
 """Flags that a page may name and that are no settings."""
 

@@ -189,7 +189,7 @@ def test_bad_rows_are_rejected_in_their_place() -> None:
     ]
     assert list(parse(rows, CHOICE)) == [
         Artist(2, "1", "a", {}),
-        Rejected(3, "torn", "x"),
+        Rejected(3, "torn", "x", unread=True),
         Artist(4, "2", "b", {}),
     ]
 

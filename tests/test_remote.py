@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import re
@@ -572,3 +573,54 @@ def test_names_of_hosts() -> None:
     for bad in ("http://", "http:///a", "http://a:99999/", f"http://{'x' * 70}.example/"):
         with pytest.raises(UsageError, match="is no web address"):
             Target.parse(bad)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 5\r\nContent-Length: 100\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: five\r\n",
+    ],
+)
+def test_a_length_that_is_none_is_refused(head: bytes) -> None:
+    served = Served(b"", answers=[b"HTTP/1.1 200 OK\r\n" + head + b"\r\nid,name\n1,Nina\n"])
+    with FileServer({"/a.csv": served}) as server, pytest.raises(InputError) as caught:
+        fetched(f"{server.base}/a.csv")
+    assert "the server tells its length as " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n0\r\n", b"X: y\r\n"),
+    ],
+    ids=["a header letter by letter", "100 Continue", "trailers"],
+)
+def test_an_answer_without_end_comes_to_one(begin: bytes, more: bytes) -> None:
+    left = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(begin)
+        with contextlib.suppress(OSError):
+            while not left.wait(0.01):
+                peer.send(more)
+
+    options = SourceOptions(allow_private=True, query_timeout=0.5)
+    with RawServer(script) as server:
+        try:
+            told = read_to_its_end(server.url, options)
+        finally:
+            left.set()
+    assert "what came in 0.5 s was no end of it" in told
+
+
+def read_to_its_end(address: str, options: SourceOptions) -> str:
+    try:
+        return read(fetched(address, options))[1]
+    except InputError as exc:
+        return str(exc)

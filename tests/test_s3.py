@@ -236,3 +236,12 @@ def test_reading_is_called_off() -> None:
         called_off.append(True)
         with pytest.raises(StoppedError):
             file.read()
+
+
+@pytest.mark.parametrize("keys", ["AKIA:geheim", "AKIA:/geheim"])
+def test_keys_in_an_address_are_refused_and_not_shown(keys: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        fetch(f"s3://{keys}@music/a.csv", OPTIONS, lambda: False)
+    assert str(caught.value).startswith("s3://***@music: keys are not taken from an address; ")
+    assert "AKIA" not in str(caught.value)
+    assert "geheim" not in str(caught.value)

@@ -9,8 +9,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,11 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         open_source(str(tmp_path / "none.csv"))
 
 
-@pytest.mark.parametrize("path", ["", "a\x00b"])
-def test_an_impossible_path_is_an_error(path: str) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
+@pytest.mark.parametrize(
+    ("path", "told"), [("", "'' cannot be opened: it is no name"), ("a\x00b", "cannot be opened")]
+)
+def test_an_impossible_path_is_an_error(path: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
         open_source(path)
 
 
@@ -167,7 +170,62 @@ def test_a_plain_file_goes_on_where_somebody_else_has_read_to(tmp_path: Path) ->
         assert [row.number for row in rows] == [6, 7]
 
 
+def test_rows_that_somebody_else_could_not_read_count_for_the_threshold(tmp_path: Path) -> None:
+    lines = [b"x\n" if at in (3, 4, 8) else b"%d,x\n" % at for at in range(20)]
+    path = write(tmp_path, "a.csv", b"id,name\n" + b"".join(lines))
+    with open_source(path) as whole:
+        assert whole.plain is not None
+        number, offset, _ = [*whole.plain.cells()][6]
+        assert offset is not None
+    for bad in (0, 2):
+        with open_source(path, error_minimum=5, error_threshold=0.15) as rows:
+            rows.go_on_at(Place(offset, number), 6, bad)
+            if bad:
+                with pytest.raises(LimitError, match="3 of 20 rows cannot be read"):
+                    list(rows)
+            else:
+                assert len(list(rows)) == 14
+
+
 # The standard input, and pipes
+
+
+def open_here() -> set[str]:
+    """Files, pipes and child processes of this process."""
+    there = set()
+    for file in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that by which this was listed; closed meanwhile
+            there.add(str(file.readlink()))
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has ended
+            there |= {f"child {pid}" for pid in (task / "children").read_text().split()}
+    return there
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"parallel": 3}, {"spill": "parquet"}, {"max_rows": 100}], ids=str
+)
+def test_who_leaves_a_loop_in_the_middle_leaves_nothing_open(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Warnings are errors here, and one of what is left open would be one."""
+    if "spill" in options:
+        pytest.importorskip("pyarrow")
+        (tmp_path / "spill").mkdir()
+        options = {**options, "spill_dir": tmp_path / "spill"}
+    data = b"id,name\n" + b"".join(b"%d,Nina\n" % at for at in range(100_000))
+    for name in "abc":
+        write(tmp_path, f"{name}.csv", data)
+    before = open_here()
+    for row in open_source(tmp_path / "*.csv", **options):
+        assert row.number == 2
+        break
+    gc.collect()
+    deadline = time.monotonic() + 60
+    while open_here() - before:  # children that were just being started, in threads
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not [*tmp_path.glob("spill/*")]
 
 
 def test_the_standard_input_is_a_source() -> None:

@@ -255,7 +255,7 @@ def test_every_cut_and_flip_of_a_file_ends_in_rows_or_an_error(path: Path) -> No
 
 def test_a_cell_of_a_gigabyte_costs_an_error(path: Path, database: sqlite3.Connection) -> None:
     database.execute("create view artists as select 1 as id, zeroblob(900000000) as name")
-    with pytest.raises(InputError, match=r"longer than 64 MiB; .*--query"):
+    with pytest.raises(InputError, match=r"longer than 16 MiB; .*--query"):
         rows(opened(path))
 
 
@@ -297,3 +297,42 @@ def test_another_thread_may_read_and_close(artists: sqlite3.Connection, path: Pa
             return len([row async for row in source])
 
     assert asyncio.run(count()) == 2500
+
+
+def test_a_file_that_is_cut_off_is_refused(artists: sqlite3.Connection, path: Path) -> None:
+    artists.close()
+    os.truncate(path, path.stat().st_size - 1_000)  # within its last page: SQLite reads zeros
+    with pytest.raises(InputError, match=r"is cut off: it has [\d,]+ bytes of [\d,]+; "):
+        opened(path)
+
+
+def test_a_view_that_never_ends_gives_its_first_rows(
+    database: sqlite3.Connection, path: Path
+) -> None:
+    database.execute(
+        "create view artists as with recursive n(id) as (select 1 union all select id + 1 from n)"
+        " select id from n"
+    )
+    with opened(path, query_timeout=20.0) as source:
+        chunk = source.read(3)
+    assert chunk is not None
+    assert list(chunk.dicts()) == [{"id": 1}, {"id": 2}, {"id": 3}]
+    assert source.estimated_row_count is None
+
+
+@pytest.mark.parametrize("key", [None, "id"])
+def test_rows_that_are_made_up_large_come_a_few_at_a_time(
+    database: sqlite3.Connection, path: Path, key: str | None
+) -> None:
+    database.execute(
+        "create view artists as with recursive"
+        " n(id) as (select 1 union all select id + 1 from n limit 60)"
+        " select id, zeroblob(8000000) as b from n"
+    )
+    sizes = []
+    with opened(path, page_key=key) as source:
+        while (chunk := source.read(1_000)) is not None:
+            sizes.append(len(chunk))
+            del chunk
+    assert sum(sizes) == 60
+    assert max(sizes[1:]) <= 3

@@ -59,7 +59,7 @@ class Gathered:
 @dataclass(frozen=True, slots=True)
 class _Index:
     """The table's index by id. `in_order`: rows can be looked for where their neighbours stand as
-    well, since no id stands there twice."""
+    well, since no id stands there twice, and where a row stands may be asked."""
 
     exists: bool
     in_order: bool
@@ -146,6 +146,13 @@ class Snapshot:
         """The first and the last number of the commit rows behind this one."""
         row = self._questions.execute(_BEHIND, [self._ledger, seq]).fetchone()
         return None if row is None or row[0] is None else (row[0], row[1])
+
+    def outside(self, seq: int) -> list[tuple[int, int, int]]:
+        """Of the commit rows that no head at this number can have: how many, the first and the last
+        number. Those before the first line, then those behind the head; only where there are any.
+        """
+        found = self._questions.execute(_OUTSIDE, {"ledger": self._ledger, "seq": seq})
+        return [(rows, first, last) for rows, first, last in found if rows]
 
     def look_at(self, lines: Sequence[tuple[int, str, int]]) -> list[Stored]:
         """What there is of these lines: number, artist id and generation as the ledger has them."""
@@ -280,6 +287,14 @@ _BEHIND = """
     select min(seq), max(seq) from artist_bio_gen.commits where ledger = %s and seq > %s
 """
 
+_OUTSIDE = """
+    select count(*), min(seq), max(seq) from artist_bio_gen.commits
+        where ledger = %(ledger)s and seq < 1
+    union all
+    select count(*), min(seq), max(seq) from artist_bio_gen.commits
+        where ledger = %(ledger)s and seq > %(seq)s
+"""
+
 # One message for a batch: most of what a row costs is to send and to receive it as one. A line is
 # taken from the row as it is; what is too long is a null, and so are what is a null.
 _GATHERED = """
@@ -358,11 +373,12 @@ _READS_RANGES = 140000
 """The version that reads a range of a table's pages."""
 
 # In the order of a table's pages stand only its own rows, and those of an heir can have the same
-# ids.
+# ids. Where a row stands may be asked by who may read the whole table, and not some columns alone.
 _INDEX = """
     select count(*) > 0, coalesce(bool_or(
         i.indisunique and i.indimmediate and i.indnkeyatts = 1
-        and r.relkind = 'r' and not r.relhassubclass and m.amname = 'heap'), false)
+        and r.relkind = 'r' and not r.relhassubclass and m.amname = 'heap'
+        and has_table_privilege(r.oid, 'select')), false)
     from pg_index i
     join pg_attribute a on a.attrelid = i.indrelid and a.attname = 'id' and a.attnum = i.indkey[0]
     join pg_class r on r.oid = i.indrelid

@@ -25,6 +25,7 @@ from artist_bio_gen.sources.shaping import shaped
 from artist_bio_gen.sources.side_by_side import SideBySide
 from artist_bio_gen.sources.text.delimited import DelimitedStream
 from artist_bio_gen.stream import RowStream
+from artist_bio_gen.values import path_text
 
 __all__ = ["STDIN", "Progress", "ReadResult", "Reading", "open_source"]
 
@@ -206,8 +207,9 @@ def _of_paths(
 ) -> RowStream:
     """Side by side in processes of their own, if that is wanted."""
     contents = [local_content(path, cancelled) for path in paths]
+    name = path_text(pattern)
     if options.parallel == 1:
-        return _of_contents(pattern, contents, options, cancelled)
+        return _of_contents(name, contents, options, cancelled)
     from artist_bio_gen.sources.child import in_child
 
     parts = [
@@ -216,7 +218,7 @@ def _of_paths(
             partial(
                 in_child,
                 f"{__name__}:open_path",
-                (content.name, replace(options, parallel=1)),
+                (path, replace(options, parallel=1)),
                 name=content.name,
                 way_out="mend it, or read it without --parallel to see more",
                 chunk_size=options.chunk_size,
@@ -224,9 +226,9 @@ def _of_paths(
             ),
             content.size,
         )
-        for content in contents
+        for path, content in zip(paths, contents, strict=True)
     ]
-    return _many(pattern, parts, options, ahead=options.parallel - 1)
+    return _many(name, parts, options, ahead=options.parallel - 1)
 
 
 def open_path(path: str, options: SourceOptions) -> RowStream:

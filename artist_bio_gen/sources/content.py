@@ -6,9 +6,15 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artist_bio_gen.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
+_BLOCK = 256 * 1024
+_ENOUGH = 10  # bytes, to tell what something is
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +39,46 @@ class Content:
     can_wait: bool = True
 
 
-def peeked(content: Content) -> tuple[bytes, Content]:
+def peeked(
+    content: Content, too_short: Callable[[bytes], bool] = lambda start: False
+) -> tuple[bytes, Content]:
     """Its first bytes, and the content as it was before: one that can be opened once is open now,
-    and to be closed by whoever does not open it. InputError when it cannot be read."""
+    and to be closed by whoever does not open it. Where these are `too_short`, as of a pipe that
+    has said too little, a few more are waited for. InputError when it cannot be read."""
     reader = content.open()
     try:
         start = reader.peek()
-    except OSError as exc:
+        if too_short(start):
+            start = reader.read(_ENOUGH)
+            reader = io.BufferedReader(_Again(start, reader), _BLOCK)
+    except BaseException as exc:
         reader.close()
-        raise InputError(f"{content.name} cannot be read: {exc.strerror}") from exc
-    except BaseException:
-        reader.close()
+        if isinstance(exc, OSError):
+            raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
         raise
     if content.again:
         reader.close()
         return start, content
     return start, replace(content, open=lambda: reader)
+
+
+class _Again(io.RawIOBase):
+    """A reader whose first bytes were taken, with these before it."""
+
+    def __init__(self, start: bytes, rest: io.BufferedReader[Any]) -> None:
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._start[: len(view)] or self._rest.read1(len(view))
+        self._start = self._start[len(data) :]
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()

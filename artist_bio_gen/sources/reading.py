@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -84,6 +85,8 @@ class Reading(RowStream):
         self.grows = stream.grows
         self.plain = plain
         self._stream = stream
+        # Also for whoever leaves a loop over the rows in the middle, and lets go of this.
+        self._close = weakref.finalize(self, stream.close)
         self._facts = dict(facts or {})
         self._guard = guard
         self._progress = progress
@@ -97,6 +100,7 @@ class Reading(RowStream):
         self._every = options.progress_interval
         self._failure: ArtistBioGenError | None = None
         self._rows = self._chunks = self._bad = self._chunks_with_bad = self._passed_over = 0
+        self._bad_before = 0  # of those passed over
         self._errors: list[BadRow] = []
         self._began: float | None = None
         self._now = self._told = 0.0
@@ -148,14 +152,16 @@ class Reading(RowStream):
         return chunk
 
     def close(self) -> None:
-        self._stream.close()
+        self._close()
 
-    def go_on_at(self, place: Place, rows: int) -> None:
+    def go_on_at(self, place: Place, rows: int, bad: int = 0) -> None:
         """Passes over the first rows, so many, of a source that is `plain`, before anything of it
-        is read: the place is where the next one begins."""
+        is read: the place is where the next one begins. `bad` of them could not be read, which
+        counts for the threshold."""
         assert self.plain is not None
         self.plain.go_on_at(place)
         self._passed_over = rows
+        self._bad_before = bad
         if isinstance(self._stream, Shaped):
             self._stream.passed_over(rows)
 
@@ -205,15 +211,16 @@ class Reading(RowStream):
         if len(self._errors) < ERRORS_KEPT:
             self._errors += chunk.bad[: ERRORS_KEPT - len(self._errors)]
         rows = self._passed_over + self._rows + self._bad
+        bad = self._bad_before + self._bad
         if (
             self._failure is None
             and self._threshold < 1
             and rows >= self._minimum
-            and self._bad >= self._threshold * rows
+            and bad >= self._threshold * rows
         ):
             last = chunk.bad[-1]
             self._failure = LimitError(
-                f"{self.name}: {self._bad:,} of {rows:,} rows cannot be read, and at a share of"
+                f"{self.name}: {bad:,} of {rows:,} rows cannot be read, and at a share of"
                 f" {self._threshold:.0%} reading stops; the last one:"
                 f" {_where(last, chunk.file or self.name)}: {last.reason}. Look whether format,"
                 " encoding and delimiter are right; --error-threshold sets another share, 1 reads"

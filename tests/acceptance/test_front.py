@@ -134,6 +134,18 @@ def test_other_settings_look_through_it_again(job: Callable[[FakeApi], Job]) -> 
         assert planned(this)["finished"] == DONE
 
 
+@pytest.mark.parametrize("number", [-1, DONE + 100])
+def test_a_commit_row_with_a_number_that_no_line_has_stands_for_none(
+    job: Callable[[FakeApi], Job], number: int
+) -> None:
+    with FakeApi(keep=0) as api:
+        this = job(api)
+        query(this, "update artist_bio_gen.commits set seq = %s where seq = 7", number)
+        code, said = this.finish()
+        assert (code, api.counts().calls) == (5, DONE)
+        assert f"has {DONE} lines, but the database {DONE - 1} commit rows of them" in said
+
+
 def test_commit_rows_that_are_gone_are_told(job: Callable[[FakeApi], Job]) -> None:
     with FakeApi(keep=0) as api:
         this = job(api)

@@ -233,6 +233,22 @@ def test_the_first_row_that_cannot_be_read_stops_a_run_if_that_is_wanted(
         assert len(read_books(job).ledger) == 6
 
 
+def test_a_resume_stops_at_that_row_as_well(database_url: str, tmp_path: Path) -> None:
+    """It stands where the look through the input has found all rows done before it."""
+    path = tmp_path / "artists.csv"
+    broken(path, 5, 1)
+    path.write_text(path.read_text() + "z,Last,1900,Nowhere\n")
+    with FakeApi(keep=0) as api:
+        job = job_of(tmp_path, database_url, api, path, "--on-error", "stop")
+        code, said = job.finish("--max-rows", "5")
+        assert code == 0, said
+        for _ in range(2):
+            code, said = job.finish()
+            assert code == 1, said
+            assert "row 7 cannot be read: 1 cell for 4 columns" in said
+        assert len(read_books(job).ledger) == 5
+
+
 def test_rows_are_shaped_before_they_are_artists(database_url: str, tmp_path: Path) -> None:
     header = "artist ids,name,born,note"
     rows = [("1;2", " Nina ", " 1933", "x"), ("", "", "", "y"), ("3", "Bill", "", "z")]

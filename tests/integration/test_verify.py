@@ -160,7 +160,9 @@ def test_tables_of_the_users_own(
     books.close()
 
 
-def test_the_right_to_read_is_enough(books: Books, admin: psycopg.Connection) -> None:
+@pytest.mark.parametrize("columns", ["", "(id, bio)"])
+def test_the_right_to_read_is_enough(books: Books, admin: psycopg.Connection, columns: str) -> None:
+    """Also that to read the two columns alone, which is what a run needs."""
     admin.execute("create role bio_reader")
     try:
         as_reader = make_conninfo(books.url, options="-c role=bio_reader")
@@ -168,8 +170,8 @@ def test_the_right_to_read_is_enough(books: Books, admin: psycopg.Connection) ->
             verify(books.path, as_reader, table="artists")
         admin.execute("grant usage on schema artist_bio_gen to bio_reader")
         admin.execute("grant select on all tables in schema artist_bio_gen to bio_reader")
-        admin.execute("grant select on artists to bio_reader")
-        report, _ = verify(books.path, as_reader, table="artists")
+        admin.execute(f"grant select {columns} on artists to bio_reader".encode())
+        report, _ = verify(books.path, as_reader, table="artists", hashed=books.hashed)
         assert report.ok
     finally:
         admin.execute("drop owned by bio_reader; drop role bio_reader")
@@ -405,6 +407,29 @@ def test_a_database_that_is_an_older_copy(books: Books, admin: psycopg.Connectio
 def test_a_head_behind_the_commit_rows(books: Books, admin: psycopg.Connection) -> None:
     admin.execute("update artist_bio_gen.heads set seq = 20, hash = repeat('0', 64)")
     assert books.report().counts == {"missing_row": 8, "head_ahead": 1}
+
+
+@pytest.mark.parametrize("seq", [1, 9])
+def test_a_head_that_was_moved_back(books: Books, admin: psycopg.Connection, seq: int) -> None:
+    admin.execute(
+        "update artist_bio_gen.heads h set seq = c.seq, hash = c.hash"
+        " from artist_bio_gen.commits c where c.seq = %s",
+        [seq],
+    )
+    found = only(books.report())
+    assert (found.kind, found.seq, found.count) == ("chain_break", seq + 1, LINES - seq)
+    assert found.detail == f"the database's head is line {seq}, its commit rows end with {LINES}"
+
+
+def test_commit_rows_that_no_line_can_have(books: Books, admin: psycopg.Connection) -> None:
+    admin.execute(
+        "insert into artist_bio_gen.commits select ledger, n, run, 'x' || n, generation,"
+        " input_sha256, prompt_sha256, hash, line"
+        " from artist_bio_gen.commits, generate_series(-1, 0) n where seq = 5"
+    )
+    found = only(books.report())
+    assert (found.kind, found.seq, found.count) == ("chain_break", None, 2)
+    assert "-1 to 0" in found.detail
 
 
 def test_a_ledger_that_is_an_older_copy(books: Books) -> None:

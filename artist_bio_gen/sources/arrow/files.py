@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import chain
@@ -72,6 +73,12 @@ class ParquetStream(RowStream):
         self.name = name
         self.columns = columns_of(file.schema_arrow, name)
         self.estimated_row_count = file.metadata.num_rows
+        known = file.metadata
+        self._facts: dict[str, Json] = {
+            "row_groups": known.num_row_groups,
+            "created_by": known.created_by,
+            "rows": known.num_rows,
+        }
         self._file = file
         self._opened = opened.pop_all()
         self._names = names(self.columns)
@@ -85,12 +92,7 @@ class ParquetStream(RowStream):
         self._reason = ""
 
     def facts(self) -> dict[str, Json]:
-        known = self._file.metadata
-        return {
-            "row_groups": known.num_row_groups,
-            "created_by": known.created_by,
-            "rows": known.num_rows,
-        }
+        return dict(self._facts)
 
     def read(self, size: int) -> Chunk | None:
         while True:
@@ -279,7 +281,7 @@ def _seekable(pa: Any, content: Content, options: SourceOptions) -> Any:
         content = spooled(content, options)
         assert content.path is not None
     try:
-        return pa.OSFile(str(content.path), "rb")
+        return pa.OSFile(os.fsencode(content.path), "rb")
     except OSError as exc:
         raise InputError(f"{content.name}: cannot be opened: {exc.strerror or exc}") from exc
 
@@ -291,7 +293,7 @@ def _is_whole(content: Content) -> bool:
 
 def _open_path(pa: Any, content: Content, opened: ExitStack) -> RowStream:
     try:
-        file = opened.enter_context(pa.OSFile(str(content.path), "rb"))
+        file = opened.enter_context(pa.OSFile(os.fsencode(content.path or ""), "rb"))
         if file.read(len(ARROW_FILE_MARK)) != ARROW_FILE_MARK:
             file.seek(0)
             return _stream(pa, content.name, file)

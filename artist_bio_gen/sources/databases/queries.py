@@ -380,7 +380,7 @@ class Pages(RowStream):
         be read where a page ends between them."""
         if len(set(keys)) < len(keys):
             twice = Counter(keys).most_common(1)[0][0]
-        elif len(keys) == limit and self._pager.repeated(keys[-1]):
+        elif keys and (self._pager.cuts or len(keys) == limit) and self._pager.repeated(keys[-1]):
             twice = keys[-1]
         else:
             return

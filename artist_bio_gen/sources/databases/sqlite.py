@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from sys import getsizeof
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -38,10 +41,17 @@ _Row: TypeAlias = tuple[Any, ...]
 _LOOK_STEPS = 50_000
 """Of SQLite's machine, after which it looks whether it has been called off: some milliseconds."""
 
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 16 << 20
 """Of one cell or row: a file of a few bytes can ask for a gigabyte (zeroblob)."""
 
-_PART = 1_000
+_STEP = 8
+_STEPS_BYTES = 16 << 20
+"""Rows are taken so many at a time, until they hold so much: those of a small file can hold more
+than any memory (a view of zeroblobs). Measuring them costs a third of the speed, so it is done only
+once the process has grown by as much."""
+
+_MOST_ROWS = 10_000  # of a page
+_HEADER = 100  # bytes
 _KEY = "artist_bio_gen_key"
 _ANY = "any"
 
@@ -115,7 +125,9 @@ class _File:
                 self._conn.execute("pragma query_only = on")
                 self._conn.execute("pragma trusted_schema = off")
                 self._conn.execute("pragma cell_size_check = on")
-                self._tables = self._read_tables()
+                self._stored = self._read_tables()
+            self._tables = tuple(self._stored)
+            self._require_whole(content.path)
         except BaseException:
             self._conn.close()
             raise
@@ -134,12 +146,34 @@ class _File:
     def _is_late(self) -> bool:
         return self._timeout is not None and time.monotonic() - self._began > self._timeout
 
-    def _read_tables(self) -> tuple[str, ...]:
+    def _read_tables(self) -> dict[str, bool]:
+        """Tables and views by name, and whether their rows are stored in the file as such."""
         found = self._conn.execute(
-            "select name from sqlite_master where type in ('table', 'view')"
+            "select name, rootpage > 0 from sqlite_master where type in ('table', 'view')"
             r" and name not like 'sqlite\_%' escape '\' order by name"
         )
-        return tuple(name for (name,) in found)
+        return {name: bool(stored) for name, stored in found}
+
+    def _require_whole(self, path: Path) -> None:
+        """What is missing at the end would be read as zeros, and rows there as empty ones. The
+        header tells how many pages there are (1.3.8 of SQLite's file format), where what wrote it
+        last knows of that. With a journal beside it, the file itself is not all."""
+        sidecars = (Path(f"{path}{each}") for each in ("-wal", "-journal"))
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+            there = file.seek(0, os.SEEK_END)
+        page = int.from_bytes(header[16:18], "big")
+        pages = int.from_bytes(header[28:32], "big")
+        needed = (65_536 if page == 1 else page) * pages
+        if (
+            there < needed
+            and header[24:28] == header[92:96]
+            and not any(each.exists() and each.stat().st_size for each in sidecars)
+        ):
+            raise InputError(
+                f"{self.name} is cut off: it has {there:,} bytes of {needed:,}; take a whole copy,"
+                " or mend it with sqlite3's .recover"
+            )
 
     # What is asked
 
@@ -180,10 +214,12 @@ class _File:
     def count(self, asked: _Asked) -> int | None:
         """By the numbers of the first and last row, which costs nothing: too many where rows have
         been deleted in between."""
-        if asked.table is None:
+        if (
+            asked.table is None or not self._stored[asked.table]
+        ):  # of a view, all rows would be made
             return None
         table = asked.inner
-        with contextlib.suppress(sqlite3.Error):  # a view, or a table without numbers
+        with contextlib.suppress(sqlite3.Error):  # a table without numbers
             ((count,),) = self._conn.execute(
                 f"select (select max(rowid) from {table}) - (select min(rowid) from {table}) + 1"  # noqa: S608 - quoted by `identifier`
             )
@@ -250,19 +286,23 @@ class _Rows:
         self._name = name
         self._cursor = cursor
         self._columns = [str(each[0]) for each in cursor.description]
+        self._step = _STEP
+        self._unlooked_at = getrusage(RUSAGE_SELF).ru_maxrss + _STEPS_BYTES // 1024
         self._rows: list[_Row | Flaw] = []
         self._failure: Exception | None = None
         self.ended = False
         self.flawed = False
 
     def read(self, most: int) -> list[_Row | Flaw]:
-        """At most so many; none at the end."""
+        """At most so many, and fewer where they are large; none at the end."""
         rows = self._rows
-        while len(rows) < most and not self.ended and self._failure is None:
+        size = 0
+        while len(rows) < most and size < _STEPS_BYTES and not self.ended and self._failure is None:
+            had, step = len(rows), min(self._step, most - len(rows))
             try:
                 # What has been taken before an error stays in the list.
-                rows.extend(islice(self._cursor, most - len(rows)))
-                self.ended = len(rows) < most
+                rows.extend(islice(self._cursor, step))
+                self.ended = len(rows) - had < step
             except sqlite3.OperationalError as exc:
                 if hasattr(exc, "sqlite_errorcode"):  # else it is Python's own: no UTF-8
                     self._failure = exc
@@ -270,11 +310,21 @@ class _Rows:
                     rows.append(self._flaw())
             except (sqlite3.Error, UnicodeDecodeError) as exc:
                 self._failure = exc
+            if size or getrusage(RUSAGE_SELF).ru_maxrss > self._unlooked_at:
+                size += self._size(rows[had:] if size else rows)
+                self._step = 1 if size > _STEPS_BYTES else self._step
         if not rows and self._failure is not None:
             with self._file.told(self._name):
                 raise self._failure
         self._rows = rows[most:]
         return rows[:most]
+
+    def _size(self, rows: list[_Row | Flaw]) -> int:
+        """In memory, in bytes."""
+        cells = (
+            [row.cells if isinstance(row, Flaw) else row for row in rows] if self.flawed else rows
+        )
+        return sum(map(getsizeof, chain.from_iterable(cells)))  # type: ignore[arg-type]
 
     def _flaw(self) -> Flaw:
         self.flawed = True
@@ -336,6 +386,8 @@ class _Stream(RowStream):
 class _Pager(Pager):
     """Each page is a statement of its own: between two of them, others may write."""
 
+    cuts = True
+
     def __init__(self, file: _File, asked: _Asked, columns: tuple[Column, ...], key: str) -> None:
         self._file = file
         self._asked = asked
@@ -386,10 +438,7 @@ class _Pager(Pager):
         more = {} if key is None else {_KEY: key}
         cursor = self._file.execute(self._asked, condition, **more)
         rows = _Rows(self._file, self._asked.name, cursor)
-        found: list[_Row | Flaw] = []
-        while part := rows.read(_PART):
-            found += part
-        return found
+        return rows.read(_MOST_ROWS)
 
 
 def _select(rest: str) -> str:

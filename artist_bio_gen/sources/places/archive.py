@@ -194,6 +194,10 @@ def _lzma(packed: io.BufferedReader[Any], name: str) -> Packing:
     return Packing("lzma", (), (), decoder, lambda: (lzma.LZMAError, EOFError))
 
 
+def _is_local_header(header: bytes) -> bool:
+    return len(header) == _LOCAL_HEADER.size and header.startswith(b"PK\x03\x04")
+
+
 class _Packed(io.RawIOBase):
     """The bytes of a member as they stand in the archive."""
 
@@ -201,9 +205,10 @@ class _Packed(io.RawIOBase):
         self._left = member.compress_size
         self._file = content.open()
         try:
-            self._file.seek(member.header_offset)
+            # Where bytes are missing before the list, zipfile counts from before the file's begin.
+            self._file.seek(max(0, member.header_offset))
             header = self._file.read(_LOCAL_HEADER.size)
-            if len(header) < _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
+            if member.header_offset < 0 or not _is_local_header(header):
                 raise InputError(
                     f"{name} is not where the archive's list of members says; get it again"
                 )

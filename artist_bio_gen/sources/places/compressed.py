@@ -8,32 +8,33 @@ from pathlib import PurePosixPath
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError
-from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.content import Content, peeked
 from artist_bio_gen.sources.places.archive import members
 from artist_bio_gen.sources.places.packing import (
     ARCHIVE_STARTS,
     PACKINGS,
     ZSTD,
     Packing,
-    looked_at,
+    may_go_on,
     packing_of,
     require_zstd,
     unpacking,
 )
 
 _SAMPLE = 1024 * 1024
+_LOOKED_AT = 10  # bytes that tell whether something may be text
 
 
 def unpacked(content: Content, options: SourceOptions) -> list[Content]:
     """The files within this one, or itself if it is not compressed; told by its first bytes, as
     names are often wrong. An archive may have several, in the order of their names; what is in
     them is unpacked once more. Workbooks, which are archives too, stay as they are."""
-    start, content = looked_at(content)
+    start, content = peeked(content, may_go_on)
     try:
         if not start.startswith(ARCHIVE_STARTS):
             return [_layer_off(content, start)]
         found = members(content, options)
-        return [_layer_off(member, looked_at(member)[0]) for member in found]
+        return [_layer_off(member, peeked(member, may_go_on)[0]) for member in found]
     except BaseException:
         if not content.again:
             content.open().close()
@@ -44,7 +45,7 @@ def _layer_off(content: Content, start: bytes) -> Content:
     packing = packing_of(start)
     inner, suffix = _without_suffix(content.file_name)
     if packing is None:
-        if suffix and start and not _is_text(start):
+        if suffix and start and not _is_text(start[:_LOOKED_AT]):
             raise InputError(
                 f"{content.name} is not compressed as its name says: it begins with"
                 f" {start[:4].hex(' ')}; is it damaged? Get it again, or give it its right name"

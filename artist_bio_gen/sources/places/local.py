@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from artist_bio_gen.errors import InputError, StoppedError
 from artist_bio_gen.sources.content import Content
+from artist_bio_gen.values import path_text
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -74,7 +75,9 @@ def paths_of(source: str) -> tuple[str, ...]:
     matching = glob.iglob(source, recursive=True)  # noqa: PTH207
     found = sorted(path for path in matching if not Path(path).is_dir())
     if not found:
-        raise InputError(f"{source}: no file matches this pattern; mend it, or name a file")
+        raise InputError(
+            f"{path_text(source)}: no file matches this pattern; mend it, or name a file"
+        )
     return tuple(found)
 
 
@@ -82,18 +85,22 @@ def local_content(path: str, cancelled: Callable[[], bool]) -> Content:
     """The bytes of this file, or of the standard input. InputError when it cannot be opened."""
     if path == STDIN:
         return _standard_input(cancelled)
+    if not path:
+        raise InputError(
+            "'' cannot be opened: it is no name; name a file, or - for the standard input"
+        )
     try:
         about = Path(path).stat()
     except (OSError, ValueError) as exc:  # ValueError: a NUL character in the path
         raise _cannot_be_opened(path, exc) from exc
     if stat.S_ISDIR(about.st_mode):
         raise InputError(
-            f"{path} cannot be opened: Is a directory; name a file in it, or a pattern such as"
-            f" {PurePath(path) / '*.csv'}"
+            f"{path_text(path)} cannot be opened: Is a directory; name a file in it, or a pattern"
+            f" such as {path_text(PurePath(path) / '*.csv')}"
         )
     regular = stat.S_ISREG(about.st_mode)
     return Content(
-        name=path,
+        name=path_text(path),
         file_name=PurePath(path).name,
         open=partial(_open, path, cancelled),
         again=regular,
@@ -127,4 +134,4 @@ def _open(path: str, cancelled: Callable[[], bool]) -> io.BufferedReader[Any]:
 
 
 def _cannot_be_opened(name: str, exc: OSError | ValueError) -> InputError:
-    return InputError(f"{name} cannot be opened: {getattr(exc, 'strerror', exc)}")
+    return InputError(f"{path_text(name)} cannot be opened: {getattr(exc, 'strerror', exc)}")

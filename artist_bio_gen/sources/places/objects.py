@@ -47,8 +47,10 @@ def objects(
     else fsspec knows is read with --allow-private only: it goes to any host, unchecked."""
     name = mask_address(address)
     patience = Patience(options.query_timeout or _MOST_WAIT_S, cancelled)
+    scheme, _, rest = address.partition("://")
+    if scheme in STORES:
+        _require_no_keys(scheme, rest)
     store = _store(address, name, options, patience.seconds)
-    scheme = address.partition("://")[0]
     path = store._strip_protocol(address)
     try:
         found = _found(store, path)
@@ -61,6 +63,16 @@ def objects(
         _content(store, about, f"{scheme}://{about['name']}", patience, pause or patience.pause)
         for about in found
     ]
+
+
+def _require_no_keys(scheme: str, rest: str) -> None:
+    """Names of buckets have no colon but in an ARN. What came of it would show the keys."""
+    if "@" in rest and ":" in rest.partition("/")[0] and not rest.startswith("arn:"):
+        bucket = rest.rpartition("@")[2].partition("/")[0]
+        raise UsageError(
+            f"{scheme}://***@{bucket}: keys are not taken from an address; set them as the store's"
+            " own tools want them (AWS_ACCESS_KEY_ID, …)"
+        )
 
 
 def _store(address: str, name: str, options: SourceOptions, seconds: float) -> Any:

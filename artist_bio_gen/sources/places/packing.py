@@ -8,12 +8,11 @@ import lzma
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from artist_bio_gen.errors import ConfigError, InputError
 from artist_bio_gen.extras import require
-from artist_bio_gen.sources.content import Content
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -23,7 +22,6 @@ PADDING = 32 * 1024 * 1024
 
 _BLOCK = 256 * 1024  # bytes read at once
 _MOST_MEMORY = 256 * 1024 * 1024  # that a file may make its decoder take
-_LONGEST_START = 10
 
 
 class Decoder(Protocol):
@@ -166,54 +164,12 @@ def packing_of(start: bytes) -> Packing | None:
     return None
 
 
-def looked_at(content: Content) -> tuple[bytes, Content]:
-    """The first bytes, as many as it takes to tell what is compressed and what is not, and the
-    content with these still to come."""
-    reader = content.open()
-    try:
-        start = reader.peek()[:_LONGEST_START]
-        if _may_go_on(start):  # a pipe that has said too little
-            start = reader.read(_LONGEST_START)
-            reader = io.BufferedReader(_Again(start, reader), _BLOCK)
-    except BaseException as exc:
-        reader.close()
-        if isinstance(exc, OSError):
-            raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
-        raise
-    if content.again:
-        reader.close()
-        return start, content
-    return start, replace(content, open=lambda: reader)
-
-
-def _may_go_on(start: bytes) -> bool:
-    """Whether this is too short to tell."""
+def may_go_on(start: bytes) -> bool:
+    """Whether this is too short to tell how something that begins so is compressed."""
     return bool(start) and any(
         len(start) < len(known) and known.startswith(start)
         for known in (*ARCHIVE_STARTS, *(each for packing in PACKINGS for each in packing.starts))
     )
-
-
-class _Again(io.RawIOBase):
-    """A reader whose first bytes were taken, with these before it."""
-
-    def __init__(self, start: bytes, rest: io.BufferedReader[Any]) -> None:
-        self._start = start
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._start[: len(view)] or self._rest.read1(len(view))
-        self._start = self._start[len(data) :]
-        view[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._rest.close()
-        super().close()
 
 
 class Unpacking(io.RawIOBase):

@@ -43,10 +43,14 @@ class Patience:
                 raise StoppedError
             time.sleep(min(left, LOOK_S))
 
-    def over(self, wait: Callable[[], T]) -> T:
+    def over(self, wait: Callable[[], T], until: float | None = None) -> T:
         """What `wait` returns; it waits for a moment, and raises TimeoutError as long as there is
-        nothing."""
+        nothing. With `until`, something may come all the time and yet not be enough."""
         since = time.monotonic()
+        if self.cancelled():
+            raise StoppedError
+        if until is not None and since >= until:
+            raise TimeoutError(f"what came in {self.seconds:g} s was no end of it")
         while True:
             try:
                 return wait()
@@ -55,17 +59,26 @@ class Patience:
 
 
 class PlainSocket(socket.socket):
+    """`until` is when it is enough, whatever comes: heads and ends of answers have lines without
+    number, and bytes may come one by one."""
+
     patience: Patience
+    until: float | None = None
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
-        return self.patience.over(lambda: super(PlainSocket, self).recv_into(buffer, nbytes, flags))
+        return self.patience.over(
+            lambda: super(PlainSocket, self).recv_into(buffer, nbytes, flags), self.until
+        )
 
 
 class TlsSocket(ssl.SSLSocket):
     patience: Patience
+    until: float | None = None
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
-        return self.patience.over(lambda: super(TlsSocket, self).recv_into(buffer, nbytes, flags))
+        return self.patience.over(
+            lambda: super(TlsSocket, self).recv_into(buffer, nbytes, flags), self.until
+        )
 
 
 def connect(family: int, place: tuple[Any, ...], patience: Patience) -> PlainSocket:

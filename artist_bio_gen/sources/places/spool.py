@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import io
-import os
 import re
 import shutil
 import tempfile
@@ -18,9 +15,8 @@ from typing import Any
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, LimitError
 from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.spill.scratch import Scratch
 
-_PREFIX = "artist-bio-gen-spool-"
-_LOCK = "lock"
 _BLOCK = 1024 * 1024
 _MB = 1_000_000
 _LEFT_FREE = 0.05
@@ -38,24 +34,22 @@ def spooled(content: Content, options: SourceOptions) -> Content:
 
 
 class _Spool:
-    """A file in a folder of its own, which is removed with this object, or when the process ends.
-    A process that was killed leaves it behind: the next one that spools removes it, for the lock
-    in it is free then."""
+    """A file in a folder of its own, which is removed with this object, or when the process ends;
+    what a killed one has left, by the next."""
 
     def __init__(self, content: Content, parent: Path, most_mb: int | None) -> None:
-        _remove_left_over(parent)
         try:
-            folder, lock = _own_folder(parent)
+            scratch = Scratch(parent)
         except OSError as exc:
             raise InputError(
                 f"{content.name} must be put on disk to be read, and {parent} cannot be used:"
                 f" {exc.strerror}; give another folder with --spill-dir"
             ) from exc
-        self.close = weakref.finalize(self, _remove, folder, lock)
+        self.close = weakref.finalize(self, scratch.close)
         try:
             # With the file's own ending: some libraries go by it.
             ending = re.sub(r"[^A-Za-z0-9.]", "", Path(content.file_name).suffix)[:20]
-            self.path = folder / f"content{ending}"
+            self.path = scratch.path / f"content{ending}"
             self.size = _copy(content, self.path, most_mb)
         except BaseException:
             self.close()
@@ -63,14 +57,6 @@ class _Spool:
 
     def open(self) -> io.BufferedReader[Any]:
         return self.path.open("rb")
-
-
-def _own_folder(parent: Path) -> tuple[Path, int]:
-    """A new folder, and the lock in it, which is held before others know the folder's name."""
-    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
-    lock = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return made.rename(made.with_name(made.name[1:])), lock
 
 
 def _copy(content: Content, path: Path, most_mb: int | None) -> int:
@@ -102,20 +88,3 @@ def _copy(content: Content, path: Path, most_mb: int | None) -> int:
 def _room(content: Content, folder: Path) -> int:
     space = shutil.disk_usage(folder)
     return max(0, space.free - int(space.total * _LEFT_FREE))
-
-
-def _remove(folder: Path, lock: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
-
-
-def _remove_left_over(parent: Path) -> None:
-    """What processes that were killed have left."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(lock)

@@ -23,7 +23,13 @@ from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.places.addresses import LookUp, checked
 from artist_bio_gen.sources.places.packing import GZIP, unpacking
-from artist_bio_gen.sources.places.sockets import Patience, PlainSocket, connect, secure
+from artist_bio_gen.sources.places.sockets import (
+    Patience,
+    PlainSocket,
+    TlsSocket,
+    connect,
+    secure,
+)
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -190,7 +196,7 @@ class _Way:
 
     def _ask(self, target: Target, headers: Mapping[str, str]) -> _Reply:
         connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = self._connect(target)
+        connection.sock = sock = self._connect(target)
         try:
             connection.putrequest("GET", target.path, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", target.authority)
@@ -203,12 +209,18 @@ class _Way:
             for name, value in headers.items():
                 connection.putheader(name, value)
             connection.endheaders()
-            return _Reply(connection, connection.getresponse(), target)
+            sock.until = time.monotonic() + self.patience.seconds
+            response = connection.getresponse()
+            try:
+                return _Reply(connection, sock, response, target)
+            except BaseException:
+                response.close()
+                raise
         except BaseException:
             connection.close()
             raise
 
-    def _connect(self, target: Target) -> socket.socket:
+    def _connect(self, target: Target) -> PlainSocket | TlsSocket:
         places = checked(
             target.host, target.port, allow_private=self.allow_private, look_up=self.look_up
         )
@@ -222,7 +234,7 @@ class _Way:
         family, _, _, _, place = places[-1]
         return self._secured(connect(family, place, self.patience), target)
 
-    def _secured(self, sock: PlainSocket, target: Target) -> socket.socket:
+    def _secured(self, sock: PlainSocket, target: Target) -> PlainSocket | TlsSocket:
         if target.scheme == "http":
             return sock
         try:
@@ -241,10 +253,13 @@ class _Reply:
     def __init__(
         self,
         connection: http.client.HTTPConnection,
+        sock: PlainSocket | TlsSocket,
         response: http.client.HTTPResponse,
         target: Target,
     ) -> None:
+        _require_length(response, target)
         self._connection = connection
+        self._sock = sock
         self._response = response
         self.target = target
         self.status = response.status
@@ -252,11 +267,26 @@ class _Reply:
         self.length = response.length
 
     def read(self, most: int) -> bytes:
+        self._sock.until = time.monotonic() + self._sock.patience.seconds
         return self._response.read1(most)
 
     def close(self) -> None:
         self._response.close()
         self._connection.close()
+
+
+def _require_length(response: http.client.HTTPResponse, target: Target) -> None:
+    """A length that is no number, or two of them, would be passed over or be the wrong one, and
+    rows that are missing would not be missed (RFC 9112, 6.3)."""
+    told = {length.strip() for length in response.headers.get_all("Content-Length", [])}
+    if response.chunked or not told:
+        return
+    if len(told) > 1 or not all(re.fullmatch(r"[0-9]{1,18}", each) for each in told):
+        shown = " and ".join(sorted(told))[:80]
+        raise InputError(
+            f"{target.name}: the server tells its length as {shown}, so nobody knows how long it"
+            " is; fetch it yourself, and give the file"
+        )
 
 
 class _Body(io.RawIOBase):

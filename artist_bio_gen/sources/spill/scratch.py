@@ -1,4 +1,4 @@
-"""Folders for what lies on disk only while a process runs."""
+"""Folders for what lies on disk only while a process runs: rows, and files read from their end."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ class Scratch:
         remove_left_over(parent)
         # Others see its name only once the lock is held.
         made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{os.getpid()}-", dir=parent))
+        self._lock = -1
         try:
             self._lock = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self.path = made.rename(made.with_name(made.name[1:]))
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
+            if self._lock >= 0:
+                os.close(self._lock)
             raise
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,13 +77,16 @@ class ArrowForm:
         pa = arrow()
         packing = pa.Codec("zstd", compression_level=1)
         options = pa.ipc.IpcWriteOptions(compression=packing, use_threads=False)
-        file = pa.OSFile(str(path), "wb")
+        file = pa.OSFile(os.fsencode(path), "wb")
         return _ArrowWriter(pa.ipc.new_stream(file, schema, options=options), file)
 
     def batches(self, path: Path) -> Iterator[Batch]:
         pa = arrow()
         options = pa.ipc.IpcReadOptions(use_threads=False)
-        with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file, options=options) as each:
+        with (
+            pa.OSFile(os.fsencode(path), "rb") as file,
+            pa.ipc.open_stream(file, options=options) as each,
+        ):
             yield from each
 
 

@@ -49,7 +49,7 @@ class PlainRows:
     def take(self, columns: tuple[str, ...], size: int) -> Chunk:
         some = slice(self.taken, self.taken + size)
         lines, values = self.lines, self.values
-        if len(values) > size:
+        if self.taken or len(values) > size:
             lines, values = lines[some], values[some]
         chunk = Chunk(columns, self._numbers(lines), values)
         self.taken += len(values)
