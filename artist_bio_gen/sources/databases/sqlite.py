@@ -46,6 +46,7 @@ _MOST_BYTES = 16 << 20
 
 _STEP = 8
 _STEPS_BYTES = 16 << 20
+_LARGE = 64 << 10  # bytes of a row
 """Rows are taken so many at a time, until they hold so much: those of a small file can hold more
 than any memory (a view of zeroblobs). Measuring them costs a third of the speed, so it is done only
 once the process has grown by as much."""
@@ -310,7 +311,13 @@ class _Rows:
                     rows.append(self._flaw())
             except (sqlite3.Error, UnicodeDecodeError) as exc:
                 self._failure = exc
-            if size or getrusage(RUSAGE_SELF).ru_maxrss > self._unlooked_at:
+            # All rows of a step only where memory has grown, or its last one is large: that
+            # the process had more before must not hide it.
+            if (
+                size
+                or self._size(rows[-1:]) > _LARGE
+                or getrusage(RUSAGE_SELF).ru_maxrss > self._unlooked_at
+            ):
                 size += self._size(rows[had:] if size else rows)
                 self._step = 1 if size > _STEPS_BYTES else self._step
         if not rows and self._failure is not None:
