@@ -16,7 +16,8 @@ from operator import itemgetter
 import orjson
 
 from artist_bio_gen.key_columns import find_id, find_name, require_column
-from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row
+from artist_bio_gen.stream import is_empty
+from artist_bio_gen.values import Artist, BadRow, Column, Json, Rejected, Row, is_sound
 
 MAX_ID_BYTES = 2_000
 """Longest id in UTF-8: an index of Postgres takes entries of up to 2,704 bytes."""
@@ -119,11 +120,7 @@ def parse(
             except ValueError as exc:
                 reason = f"{choice.called(id_at)}: {exc}"
             else:
-                data = {
-                    key: cell
-                    for at, key in data_cells
-                    if (cell := values[at]) is not None and not _is_blank(cell)
-                }
+                data = {key: cell for at, key in data_cells if not is_empty(cell := values[at])}
                 yield Artist(row.number, artist_id, name, data)
                 continue
         # What is wrong with one row is often wrong with the choice of the column.
@@ -199,28 +196,13 @@ def _text(cell: Json) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _is_blank(cell: Json) -> bool:
-    return isinstance(cell, str) and (not cell or cell.isspace())
-
-
 def _all_sound_text(cells: tuple[Json, ...]) -> bool:
     """Quick answer for nearly every row; False means that each cell must be looked at."""
     try:
         text = "".join(cells)
     except TypeError:
         return False
-    return _is_sound(text)
-
-
-def _is_sound(text: str) -> bool:
-    if "\x00" in text:
-        return False
-    if not text.isascii():
-        try:
-            text.encode()  # refuses lone surrogates: the quickest way to look for them
-        except UnicodeEncodeError:
-            return False
-    return True
+    return is_sound(text)
 
 
 def _first_flaw(cells: tuple[Json, ...], choice: ColumnChoice) -> str:
@@ -239,7 +221,7 @@ def _first_flaw(cells: tuple[Json, ...], choice: ColumnChoice) -> str:
 def _flaw(cell: Json, depth: int = 0) -> str:
     """What in this cell JSON or Postgres would refuse; "" if nothing."""
     if isinstance(cell, str):
-        if _is_sound(cell):
+        if is_sound(cell):
             return ""
         return "NUL" if "\x00" in cell else "half a character (a lone surrogate)"
     if cell is None or isinstance(cell, bool):

@@ -120,6 +120,18 @@ Generate: TypeAlias = Callable[[Artist, str], Bio]
 `X-Client-Request-Id`. Raises the `ModelError` family (see errors.py)."""
 
 
+def is_sound(text: str) -> bool:
+    """Whether it can be stored and sent: it holds neither NUL nor half a character."""
+    if "\x00" in text:
+        return False
+    if not text.isascii():
+        try:
+            text.encode()  # refuses lone surrogates: the quickest way to look for them
+        except UnicodeEncodeError:
+            return False
+    return True
+
+
 def path_text(path: PurePath | str) -> str:
     """A path as text that JSON and databases take: bytes that are no UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

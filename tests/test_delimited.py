@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gc
 import io
-import os
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -20,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from artist_bio_gen.errors import InputError, StoppedError, UsageError
+from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources import open_source
 from artist_bio_gen.sources.text.delimited import END, MAX_COLUMNS, SAMPLE, DelimitedStream, Place
 from artist_bio_gen.values import BadRow, Row
@@ -677,60 +673,12 @@ def test_a_file_that_fails_while_it_is_read_is_an_error() -> None:
         list(rows)
 
 
-# Opening
-
-
-def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.csv cannot be opened: No such file"):
-        open_source(str(tmp_path / "none.csv"))
-
-
-@pytest.mark.parametrize("path", ["", "a\x00b"])
-def test_an_impossible_path_is_an_error(path: str) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
-        open_source(path)
-
-
-def test_a_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be opened: Is a directory"):
-        open_source(str(tmp_path))
-
-
-def test_the_standard_input_is_a_source() -> None:
-    program = (
-        "from artist_bio_gen.sources import open_source\n"
-        "with open_source('-') as rows:\n"
-        "    print(rows.name, rows.estimated_row_count, [row.values for row in rows])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=b"id,name\n1,Nina\n", capture_output=True, check=True
-    )
-    assert done.stdout.decode() == "standard input None [('1', 'Nina')]\n"
-
-
 def test_closing_ends_the_file_and_can_be_repeated() -> None:
     file = io.BufferedReader(Pieces(b"id,name\n1,a\n", 100))
     with DelimitedStream(file, name="artists.csv") as rows:
         assert list(rows) == [Row(2, ("1", "a"))]
     rows.close()
     assert file.closed
-
-
-def test_a_file_that_cannot_be_read_is_closed(tmp_path: Path) -> None:
-    """A file left open would be a ResourceWarning, and that an error here."""
-    path = tmp_path / "artists.csv"
-    path.write_bytes(b"")
-    with pytest.raises(InputError):
-        open_source(str(path))
-    gc.collect()
-
-
-def test_the_example_is_read_whole() -> None:
-    with open_source(str(EXAMPLE)) as rows:
-        names = [row.values[1] for row in rows if isinstance(row, Row)]
-    assert len(names) == 24
-    assert "Grover Washington, Jr." in names
-    assert "坂本龍一" in names
 
 
 # The estimate
@@ -927,35 +875,6 @@ def test_a_line_without_an_end_is_given_up_while_it_is_read() -> None:
         pytest.raises(InputError, match="without the end of a line"),
     ):
         list(rows)
-
-
-@pytest.mark.parametrize("line", ["# nothing\n", "\n"])
-@pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_reading_can_be_called_off_where_no_row_comes(line: str, kind: str, tmp_path: Path) -> None:
-    """There is always more to read, and never a row."""
-    path = tmp_path / "a.csv"
-    block = line.encode() * (4096 // len(line))
-    if kind == "pipe":
-        os.mkfifo(path)
-    end = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.write(end, b"id,name\n")
-    looks = 0
-
-    def cancelled() -> bool:
-        nonlocal looks
-        looks += 1
-        assert looks <= 20, "it reads on"
-        os.write(end, block)
-        return looks == 20
-
-    try:
-        with (
-            open_source(str(path), cancelled=cancelled) as rows,
-            pytest.raises(StoppedError),
-        ):
-            list(rows)
-    finally:
-        os.close(end)
 
 
 # Places

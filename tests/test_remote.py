@@ -360,6 +360,26 @@ def test_a_redirect_from_the_public_internet_to_this_machine_is_refused() -> Non
         assert server.connections == 0
 
 
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.0.1"])
+def test_no_redirect_leads_to_link_local_addresses(address: str) -> None:
+    """Nothing can be connected to: what is looked up has a family in which it is no address."""
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, **_: Any) -> Found:
+        asked.append(host)
+        if host == "keys.test":
+            return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", (address, port))]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    location = "http://keys.test/latest/meta-data/"
+    files = {"/a.csv": Served(b"", answers=[answer("302 Found", Location=location)])}
+    with FileServer(files) as server, pytest.raises(InputError) as caught:
+        fetched(f"{server.base}/a.csv", look_up=look_up)
+    assert asked == ["127.0.0.1", "keys.test"]
+    assert f"{address} is link-local" in str(caught.value)
+    assert "a redirect leads there; give the address itself" in str(caught.value)
+
+
 def test_nothing_goes_from_https_to_http() -> None:
     files = {"/a.csv": Served(b"", answers=[answer("302 Found", Location="http://localhost/a")])}
     with (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,23 +40,31 @@ class Content:
     can_wait: bool = True
 
 
+@contextmanager
+def reader_of(content: Content) -> Iterator[io.BufferedReader[Any]]:
+    """A reader for whoever takes it over in this block; closed when the block fails. InputError
+    when it cannot be read."""
+    reader = content.open()
+    try:
+        yield reader
+    except BaseException as exc:
+        reader.close()
+        if isinstance(exc, OSError):
+            raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
+        raise
+
+
 def peeked(
     content: Content, too_short: Callable[[bytes], bool] = lambda start: False
 ) -> tuple[bytes, Content]:
     """Its first bytes, and the content as it was before: one that can be opened once is open now,
     and to be closed by whoever does not open it. Where these are `too_short`, as of a pipe that
     has said too little, a few more are waited for. InputError when it cannot be read."""
-    reader = content.open()
-    try:
+    with reader_of(content) as reader:
         start = reader.peek()
         if too_short(start):
             start = reader.read(_ENOUGH)
             reader = io.BufferedReader(_Again(start, reader), _BLOCK)
-    except BaseException as exc:
-        reader.close()
-        if isinstance(exc, OSError):
-            raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
-        raise
     if content.again:
         reader.close()
         return start, content

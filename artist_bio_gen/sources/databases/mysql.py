@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import ConfigError, InputError, UsageError
+from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.databases.mysql_server import Asked, Server, Shape
 from artist_bio_gen.sources.databases.mysql_wire import Rows
 from artist_bio_gen.sources.databases.queries import (
@@ -19,6 +19,7 @@ from artist_bio_gen.sources.databases.queries import (
     Pages,
     Wanted,
     chunk_of,
+    connecting,
     position,
 )
 from artist_bio_gen.stream import Chunk, RowStream, names
@@ -38,7 +39,7 @@ def open_query(
     waits before a lost connection is made anew."""
     wanted = Wanted.of(options)
     server = Server(address, options.query_timeout, cancelled)
-    try:
+    with connecting(server):
         server.connect()
         asked = server.ask(wanted)
         shape = server.look(asked)
@@ -56,12 +57,6 @@ def open_query(
             pauses=pauses,
             sleep=sleep,
         )
-    except LostError as exc:
-        server.close()
-        raise ConfigError(f"{server.name}: {exc}; start again when that is over") from exc
-    except BaseException:
-        server.close()
-        raise
 
 
 class _Stream(RowStream):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import ConfigError, InputError, UsageError
+from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.databases.postgres_cells import cells
 from artist_bio_gen.sources.databases.postgres_server import Asked, Server, Shape
 from artist_bio_gen.sources.databases.queries import (
@@ -18,6 +18,7 @@ from artist_bio_gen.sources.databases.queries import (
     Pages,
     Wanted,
     chunk_of,
+    connecting,
     position,
 )
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream, names
@@ -46,7 +47,7 @@ def open_query(
     the waits before a lost connection is made anew."""
     wanted = Wanted.of(options)
     server = Server(address, options.query_timeout, cancelled)
-    try:
+    with connecting(server):
         server.connect()
         asked = server.ask(wanted)
         shape = server.look(asked)
@@ -65,12 +66,6 @@ def open_query(
             pauses=pauses,
             sleep=sleep,
         )
-    except LostError as exc:
-        server.close()
-        raise ConfigError(f"{server.name}: {exc}; start again when that is over") from exc
-    except BaseException:
-        server.close()
-        raise
 
 
 class _Stream(RowStream):

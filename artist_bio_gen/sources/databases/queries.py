@@ -6,12 +6,13 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import InputError, StoppedError, UsageError
+from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
 from artist_bio_gen.stream import Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Json
 
@@ -240,6 +241,28 @@ class LostError(Exception):
     def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Server(Protocol):
+    """A database's server as it is asked here: `name` is its address, without a password."""
+
+    name: str
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def connecting(server: Server) -> Iterator[None]:
+    """For the first questions, before there are rows: the connection is closed when they fail, and
+    one that is lost already is not made anew (ConfigError)."""
+    try:
+        yield
+    except LostError as exc:
+        server.close()
+        raise ConfigError(f"{server.name}: {exc}; start again when that is over") from exc
+    except BaseException:
+        server.close()
+        raise
 
 
 class Pager(ABC):

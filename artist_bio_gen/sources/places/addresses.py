@@ -28,9 +28,11 @@ _NO_HOST = {
 }
 """Nothing answers there, or not one host alone (the registries of RFC 6890)."""
 
+_LINK_LOCAL = "link-local"
+
 _OWN = {
     "this machine": ("127.0.0.0/8", "::1/128"),
-    "link-local": ("169.254.0.0/16", "fe80::/10"),
+    _LINK_LOCAL: ("169.254.0.0/16", "fe80::/10"),
     "private": (
         *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15"),
         *("fc00::/7", "fec0::/10", "64:ff9b:1::/48"),
@@ -67,10 +69,12 @@ def checked(
     port: int,
     *,
     allow_private: bool,
+    redirected: bool = False,
     look_up: LookUp = socket.getaddrinfo,
 ) -> Found:
     """All that this host is reached by. InputError when it is not known, or when any of it may
-    not be read from: a name for both a public and a private address is a trick."""
+    not be read from: a name for both a public and a private address is a trick. Nor is anybody
+    `redirected` to link-local addresses, where clouds keep keys, whatever is allowed."""
     try:
         found = look_up(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
@@ -80,8 +84,10 @@ def checked(
         raise InputError(f"{host}: the host is not found (it has no address)")
     for *_, place in found:
         what, ever = refusal(str(place[0]))
+        hint = "; if that is meant, add --allow-private" if ever else ""
+        if redirected and what == _LINK_LOCAL:
+            ever, hint = False, ", and a redirect leads there; give the address itself if it is meant"
         if what and not (ever and allow_private):
-            hint = "; if that is meant, add --allow-private" if ever else ""
             raise InputError(
                 f"{host}: is not read, for its address {place[0]} is {what}, not one of the"
                 f" public internet{hint}"

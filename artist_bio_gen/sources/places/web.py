@@ -186,7 +186,7 @@ class _Way:
         """The first answer that is no redirect. OSError or HTTPException when there is none."""
         target = first
         for _ in range(MOST_REDIRECTS + 1):
-            reply = self._ask(target, headers)
+            reply = self._ask(target, headers, redirected=target is not first)
             location = reply.headers.get("Location")
             if reply.status not in _REDIRECTS or location is None:
                 return reply
@@ -194,9 +194,9 @@ class _Way:
             target = target.redirected(location)
         raise InputError(f"{first.name}: redirects more than {MOST_REDIRECTS} times")
 
-    def _ask(self, target: Target, headers: Mapping[str, str]) -> _Reply:
+    def _ask(self, target: Target, headers: Mapping[str, str], *, redirected: bool) -> _Reply:
         connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = sock = self._connect(target)
+        connection.sock = sock = self._connect(target, redirected=redirected)
         try:
             connection.putrequest("GET", target.path, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", target.authority)
@@ -220,9 +220,13 @@ class _Way:
             connection.close()
             raise
 
-    def _connect(self, target: Target) -> PlainSocket | TlsSocket:
+    def _connect(self, target: Target, *, redirected: bool) -> PlainSocket | TlsSocket:
         places = checked(
-            target.host, target.port, allow_private=self.allow_private, look_up=self.look_up
+            target.host,
+            target.port,
+            allow_private=self.allow_private,
+            redirected=redirected,
+            look_up=self.look_up,
         )
         for family, _, _, _, place in places[:-1]:
             try:

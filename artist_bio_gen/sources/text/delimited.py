@@ -28,7 +28,7 @@ from typing import Any
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, UsageError
-from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.content import Content, reader_of
 from artist_bio_gen.sources.text.dialect import (
     COMMA,
     DELIMITERS,
@@ -99,8 +99,7 @@ def open_delimited(
 ) -> DelimitedStream:
     """Rows of CSV and its kin. Raises `InputError` when nothing can be read, `UsageError` when an
     option cannot be used."""
-    file = content.open()
-    try:
+    with reader_of(content) as file:
         return DelimitedStream(
             file,
             name=content.name,
@@ -114,12 +113,6 @@ def open_delimited(
             again=content.open if content.again else None,
             cancelled=cancelled,
         )
-    except OSError as exc:
-        file.close()
-        raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
-    except BaseException:
-        file.close()
-        raise
 
 
 def _delimiter_of(content: Content, options: SourceOptions) -> str | None:

@@ -167,18 +167,6 @@ def sample_of(again: Callable[[], io.BufferedReader[Any]] | None, start: bytes) 
     return b"".join(found)[:_SAMPLE] or start
 
 
-def is_sound(text: str) -> bool:
-    """Whether all of it could be decoded, and can be stored and sent."""
-    if "\x00" in text:
-        return False
-    if not text.isascii():
-        try:
-            text.encode()  # refuses lone surrogates: the quickest way to look for them
-        except UnicodeEncodeError:
-            return False
-    return True
-
-
 def unsound(text: str, encoding: str) -> str:
     """What in this text can neither be stored nor sent; "" when nothing is."""
     found = _UNSOUND.search(text)

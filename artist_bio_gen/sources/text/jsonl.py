@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from artist_bio_gen.config.source import Schema, SourceOptions
 from artist_bio_gen.errors import InputError
-from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.content import Content, reader_of
 from artist_bio_gen.sources.text.encodings import encoding_of, sample_of, shown, unsound
 from artist_bio_gen.sources.text.json_array import JsonArrayStream, is_array
 from artist_bio_gen.sources.text.json_rows import Keys, Object, objects, one_object
@@ -40,8 +40,7 @@ def open_jsonl(
 ) -> JsonLinesStream | JsonArrayStream:
     """Rows of JSON Lines, or of a file that is one array of objects. Raises `InputError` when
     nothing can be read."""
-    file = content.open()
-    try:
+    with reader_of(content) as file:
         stream = JsonArrayStream if is_array(file) else JsonLinesStream
         return stream(
             file,
@@ -54,12 +53,6 @@ def open_jsonl(
             again=content.open if content.again else None,
             cancelled=cancelled,
         )
-    except OSError as exc:
-        file.close()
-        raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
-    except BaseException:
-        file.close()
-        raise
 
 
 class JsonLinesStream(RowStream):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from artist_bio_gen.errors import InputError, StoppedError
-from artist_bio_gen.sources.text.encodings import MARK, Encoding, is_sound
+from artist_bio_gen.sources.text.encodings import MARK, Encoding
+from artist_bio_gen.values import is_sound
 
 LINE_ENDS = "\r\n"
 
