@@ -86,7 +86,8 @@ def checked(
         what, ever = refusal(str(place[0]))
         hint = "; if that is meant, add --allow-private" if ever else ""
         if redirected and what == _LINK_LOCAL:
-            ever, hint = False, ", and a redirect leads there; give the address itself if it is meant"
+            ever = False
+            hint = ", and a redirect leads there; give the address itself if it is meant"
         if what and not (ever and allow_private):
             raise InputError(
                 f"{host}: is not read, for its address {place[0]} is {what}, not one of the"
