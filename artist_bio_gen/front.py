@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from artist_bio_gen.ledger.note import look_of, read_note
-from artist_bio_gen.pending import DoneFront, Finished
+from artist_bio_gen.pending.look import Finished
+from artist_bio_gen.pending.plan import DoneFront
 from artist_bio_gen.sources.text.delimited import Place
 
 

@@ -18,18 +18,9 @@ from artist_bio_gen.errors import InputError, StoppedError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.masking import mask_address
 from artist_bio_gen.parser import ColumnChoice, parse
-from artist_bio_gen.pending import (
-    NO_PLAN,
-    DoneFront,
-    Finished,
-    Front,
-    Look,
-    Plan,
-    Rules,
-    behind,
-    judged,
-    plan,
-)
+from artist_bio_gen.pending import Rules, judged
+from artist_bio_gen.pending.look import Finished, Look
+from artist_bio_gen.pending.plan import NO_PLAN, DoneFront, Front, Plan, behind, plan
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.repeats import without_repeats

@@ -178,8 +178,30 @@ RenderInput: TypeAlias = Callable[[Artist, Mapping[str, str]], str]
 
 def _compile(text: str, where: str) -> tuple[str, RenderInput]:
     """The rendered instructions, and the function that renders the input."""
-    from jinja2 import TemplateSyntaxError, UndefinedError
     from jinja2.exceptions import SecurityError
+
+    templates = _templates(text, where)
+    render_input = _input_renderer(templates["input"], where)
+    try:
+        instructions = ""
+        if "instructions" in templates:
+            with budget():
+                instructions = templates["instructions"].render().strip()
+    except Exception as exc:  # as when the input is rendered
+        raise ConfigError(f"prompt {where}{_line(exc, where)}: {exc}; mend the template") from exc
+    try:
+        render_input(_SAMPLE, Prompt.variables(_SAMPLE))
+    except Unusable as exc:
+        # A real artist may have what the sample lacks; what the sandbox forbids never works,
+        # nor what takes too much without any data.
+        if isinstance(exc.__cause__, SecurityError | RecursionError):
+            raise ConfigError(f"{exc}; mend the template") from exc
+    return instructions, render_input
+
+
+def _templates(text: str, where: str) -> dict[str, Template]:
+    """The blocks, checked and compiled."""
+    from jinja2 import TemplateSyntaxError
 
     environment = _environment()
     try:
@@ -188,7 +210,7 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
             for part in parts.values():
                 _check_names(part, where)
                 count(part, environment)
-            templates = {name: _template(environment, part, where) for name, part in parts.items()}
+            return {name: _template(environment, part, where) for name, part in parts.items()}
     except ConfigError:
         raise
     except TemplateSyntaxError as exc:
@@ -201,7 +223,10 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
             f"prompt {where}: cannot be compiled ({type(exc).__name__}: {exc}); is it nested too"
             " deeply? mend the template"
         ) from exc
-    template = templates["input"]
+
+
+def _input_renderer(template: Template, where: str) -> RenderInput:
+    from jinja2 import UndefinedError
 
     def render_input(artist: Artist, known: Mapping[str, str]) -> str:
         try:
@@ -222,21 +247,7 @@ def _compile(text: str, where: str) -> tuple[str, RenderInput]:
             )
         return rendered
 
-    try:
-        instructions = ""
-        if "instructions" in templates:
-            with budget():
-                instructions = templates["instructions"].render().strip()
-    except Exception as exc:  # as above
-        raise ConfigError(f"prompt {where}{_line(exc, where)}: {exc}; mend the template") from exc
-    try:
-        render_input(_SAMPLE, Prompt.variables(_SAMPLE))
-    except Unusable as exc:
-        # A real artist may have what the sample lacks; what the sandbox forbids never works,
-        # nor what takes too much without any data.
-        if isinstance(exc.__cause__, SecurityError | RecursionError):
-            raise ConfigError(f"{exc}; mend the template") from exc
-    return instructions, render_input
+    return render_input
 
 
 _SAMPLE = Artist(row=0, id="sample", name="Sample")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from artist_bio_gen.database.begun import known_of, way_back
-from artist_bio_gen.database.store import BioStore, CommitRow, Known, RowsRefusedError
+from artist_bio_gen.database.session import RowsRefusedError
+from artist_bio_gen.database.store import BioStore, CommitRow, Known
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.journal import Intent, Orphan, Reply, orphans

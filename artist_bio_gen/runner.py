@@ -11,7 +11,7 @@ import textwrap
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -47,12 +47,8 @@ from artist_bio_gen.ledger.sharing import only_run, require_local
 from artist_bio_gen.masking import holds_key, redact
 from artist_bio_gen.memory import keep_flat
 from artist_bio_gen.parser import ColumnChoice, choose_columns, parse
-from artist_bio_gen.pending import (
-    NO_PLAN,
-    Rules,
-    pending,
-    writing_anew,
-)
+from artist_bio_gen.pending import Rules, pending, writing_anew
+from artist_bio_gen.pending.plan import NO_PLAN
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.pool import Processor
@@ -63,7 +59,7 @@ from artist_bio_gen.sources import Reading
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 from artist_bio_gen.telemetry.progress import one_line
-from artist_bio_gen.values import Artist, Bio, Done, Generate
+from artist_bio_gen.values import Artist, Bio, Done, Failed, Generate, Rejected, Skipped
 
 _Row = TypeVar("_Row")
 
@@ -82,54 +78,68 @@ def run(
 
     Raises ArtistBioGenError for what is wrong before the first row; later the result tells.
     """
-    run_id = str(uuid.uuid4())
+    this = _Run(settings, str(uuid.uuid4()), counters, telemetry, say, control, attended)
     keep_flat()
     _check(settings)
     try:
-        return _run(settings, run_id, counters, telemetry, say, control, attended=attended)
+        return _run(this)
     except StoppedError:
         return RunResult(
             exit_code=EXIT_INTERRUPTED,
-            run=run_id,
+            run=this.id,
             resume_command=command_line(settings, resume=True),
             error="interrupted before the first row; no call was made",
         )
 
 
-def _run(
-    settings: Settings,
-    run_id: str,
-    counters: Counters,
-    telemetry: Telemetry,
-    say: Callable[[str], None],
-    control: Control,
-    *,
-    attended: bool,
-) -> RunResult:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What each step of a run may need, as `run` got it."""
+
+    settings: Settings
+    id: str
+    counters: Counters
+    telemetry: Telemetry
+    say: Callable[[str], None]
+    control: Control
+    attended: bool
+
+
+def _run(this: _Run) -> RunResult:
+    settings, control = this.settings, this.control
     with ExitStack() as stack:
         read_as = state_of(settings)
         stream = stack.enter_context(open_input(settings, control))
         for sentence in worth_telling(stream):
-            say(sentence)
+            this.say(sentence)
         choice = choose_columns(
             stream.columns, settings.id_column, settings.name_column, settings.data_columns
         )
-        model = _choose_model(settings, attended=attended, say=say)
+        model = _choose_model(this)
         if settings.dry_run:
             found = dry_run(parse(stream, choice, columns=lambda: stream.columns), model)
             return RunResult(
-                exit_code=EXIT_DONE, run=run_id, rejected=found.rejected, messages=found.messages
+                exit_code=EXIT_DONE, run=this.id, rejected=found.rejected, messages=found.messages
             )
 
-        books = open_books(settings, run_id, stack, control, telemetry, say, attended=attended)
+        books = open_books(
+            settings, this.id, stack, control, this.telemetry, this.say, attended=this.attended
+        )
         stack.enter_context(only_run(books.ledger.path, source_of(settings)))
         note = _front_note(
             settings, books, choice, model, read_as if stream.plain is not None else None
         )
-        rules, untouched = _begin(settings, run_id, books, stream, model, telemetry, say)
+        rules, untouched = _begin(this, books, stream, model)
         before = note.done(books.ledger.id) if untouched else None
         intake = Intake(
-            settings, choice, rules, books.ledger, books.store, books.lookups, control, telemetry
+            settings,
+            choice,
+            rules,
+            books.ledger,
+            books.store,
+            books.lookups,
+            control,
+            this.telemetry,
         )
         planned = NO_PLAN if books.begun else intake.plan(read_as, before)
         under_way: set[str] = set()
@@ -140,39 +150,50 @@ def _run(
             table=settings.table,
             under_way=under_way,
         )
-        opened = _OpenedLate(model, stack, say, control)
-        # Closed before the model is: calls that are left in flight are broken off then, and must
-        # stay in the journal as they are, for the next start to name them.
-        with _journal(books.ledger.path, run_id, control) as journal:
-            processor = Processor(
-                Caller(
-                    opened.generate,
-                    journal,
-                    run=run_id,
-                    policy=RetryPolicy(settings.max_attempts, settings.max_wait),
-                    control=control,
-                    telemetry=telemetry,
-                    redact=partial(redact, secrets=secrets(settings)),
-                    holds_secret=partial(holds_key, secrets=secrets(settings)),
-                    require_room=books.space.require,
-                ),
-                journal,
-                books.committer,
-                ledger_id=books.ledger.id,
-                run=run_id,
-                workers=model.workers,
-                under_way=under_way,
-                control=control,
-                telemetry=telemetry,
-                max_consecutive_failures=settings.max_consecutive_failures,
-                on_done=_first_bios(settings.show_bios, say),
-            )
-            all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
-        if not all_back:
-            say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
+        _write_bios(this, books, _OpenedLate(model, stack, this.say, control), left, under_way)
         # With --max-rows nothing is known of what stands behind.
         done = note.to_note(planned.done if settings.max_rows is None else None)
-        return _finish(settings, run_id, books, rules, done, counters, telemetry, say, control)
+        return _finish(this, books, rules, done)
+
+
+def _write_bios(
+    this: _Run,
+    books: Books,
+    opened: _OpenedLate,
+    left: Iterable[Artist | Failed | Rejected | Skipped],
+    under_way: set[str],
+) -> None:
+    """Has the bios written that are left to write, and committed."""
+    settings, control, ledger = this.settings, this.control, books.ledger
+    # Closed before the model is: calls that are left in flight are broken off then, and must
+    # stay in the journal as they are, for the next start to name them.
+    with _journal(ledger.path, this.id, control) as journal:
+        processor = Processor(
+            Caller(
+                opened.generate,
+                journal,
+                run=this.id,
+                policy=RetryPolicy(settings.max_attempts, settings.max_wait),
+                control=control,
+                telemetry=this.telemetry,
+                redact=partial(redact, secrets=secrets(settings)),
+                holds_secret=partial(holds_key, secrets=secrets(settings)),
+                require_room=books.space.require,
+            ),
+            journal,
+            books.committer,
+            ledger_id=ledger.id,
+            run=this.id,
+            workers=opened.model.workers,
+            under_way=under_way,
+            control=control,
+            telemetry=this.telemetry,
+            max_consecutive_failures=settings.max_consecutive_failures,
+            on_done=_first_bios(settings.show_bios, this.say),
+        )
+        all_back = processor.run(opened.before_first_artist(left), grace=settings.grace)
+    if not all_back:
+        this.say(f"calls in flight were left after {settings.grace:g} s; the next start names them")
 
 
 @contextmanager
@@ -192,19 +213,11 @@ def _journal(ledger: Path, run_id: str, control: Control) -> Iterator[Journal]:
 # ---- what a run needs, opened and checked ----------------------------------------------------
 
 
-def _begin(
-    settings: Settings,
-    run_id: str,
-    books: Books,
-    stream: Reading,
-    model: Model,
-    telemetry: Telemetry,
-    say: Callable[[str], None],
-) -> tuple[Rules, bool]:
+def _begin(this: _Run, books: Books, stream: Reading, model: Model) -> tuple[Rules, bool]:
     """Brings ledger and database to one state, takes over what dead runs left, and tells. Gives the
     rules, and whether nobody had touched the ledger since the last stop. Raises StoppedError when
     the run is to end while the database is waited for."""
-    ledger, store = books.ledger, books.store
+    settings, telemetry, ledger, store = this.settings, this.telemetry, books.ledger, books.store
     with ledger.locked():
         found = reconcile(
             ledger,
@@ -213,10 +226,10 @@ def _begin(
             trust_note=settings.check == "new" and not settings.restore,
         )
         require_commit_rows(ledger, store)
-        store.begin_run(run_id, ledger.id, __version__, masked(settings))
+        store.begin_run(this.id, ledger.id, __version__, masked(settings))
         telemetry.emit(
             "started",
-            run=run_id,
+            run=this.id,
             ledger=ledger.id,
             input=stream.name,
             rows=stream.estimated_row_count,
@@ -228,11 +241,11 @@ def _begin(
             settings=masked(settings),
         )
         taken = take_over(ledger, store, books.committer.commit_locked, telemetry)
-    telemetry.emit("recovered", run=run_id, **asdict(found), **asdict(taken))
+    telemetry.emit("recovered", run=this.id, **asdict(found), **asdict(taken))
     for sentence in (*found.report(), *taken.report()):
-        telemetry.emit("notice", run=run_id, text=sentence)
+        telemetry.emit("notice", run=this.id, text=sentence)
     rules = Rules(
-        run=run_id,
+        run=this.id,
         prompt_sha256=model.fingerprint,
         on_missing=settings.on_missing,
         keep_existing=settings.keep_existing,
@@ -244,7 +257,7 @@ def _begin(
             source_of(settings),
             again=settings.again,
             just_some=_just_some(settings),
-            say=say,
+            say=this.say,
         ),
     )
     return rules, found.noted
@@ -305,10 +318,11 @@ def _just_some(settings: Settings) -> bool:
     return settings.retry_failed or settings.refresh == "changed"
 
 
-def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], None]) -> Model:
+def _choose_model(this: _Run) -> Model:
+    settings = this.settings
     model = choose_model(
         Call(
-            prompt=_prompt(settings, say),
+            prompt=_prompt(settings, this.say),
             api=settings.api,
             transport=settings.transport,
             temperature=settings.temperature,
@@ -323,10 +337,10 @@ def _choose_model(settings: Settings, *, attended: bool, say: Callable[[str], No
         local_model=settings.local_model,
         models_dir=None if settings.data_dir is None else settings.data_dir / "models",
         workers=settings.workers,
-        may_be_local=attended or settings.embedded or settings.yes,
+        may_be_local=this.attended or settings.embedded or settings.yes,
         may_ask=not settings.dry_run,
     )
-    say(model.chosen)
+    this.say(model.chosen)
     return model
 
 
@@ -349,7 +363,7 @@ class _OpenedLate:
     def __init__(
         self, model: Model, stack: ExitStack, say: Callable[[str], None], control: Control
     ) -> None:
-        self._model = model
+        self.model = model
         self._stack = stack
         self._say = say
         self._control = control
@@ -359,7 +373,7 @@ class _OpenedLate:
         for row in rows:
             if self._generate is None and isinstance(row, Artist):
                 self._control.wait_until_flowing()
-                self._generate = self._stack.enter_context(self._model.open(self._say))
+                self._generate = self._stack.enter_context(self.model.open(self._say))
             yield row
 
     def generate(self, artist: Artist, request_id: str) -> Bio:
@@ -384,18 +398,9 @@ def _first_bios(count: int, say: Callable[[str], None]) -> Callable[[Done], None
 # ---- the end ----------------------------------------------------------------------------------
 
 
-def _finish(
-    settings: Settings,
-    run_id: str,
-    books: Books,
-    rules: Rules,
-    done: Mapping[str, object] | None,
-    counters: Counters,
-    telemetry: Telemetry,
-    say: Callable[[str], None],
-    control: Control,
-) -> RunResult:
+def _finish(this: _Run, books: Books, rules: Rules, done: Mapping[str, object] | None) -> RunResult:
     """Notes the end in the ledger's head, the database and the log, as far as they are there."""
+    settings, control = this.settings, this.control
     try:
         with books.ledger.locked():
             if books.ledger.catch_up():
@@ -405,8 +410,8 @@ def _finish(
     except LedgerError as exc:
         control.stop("error", exc)  # changes nothing where it is what had ended the run
     result = sum_up(
-        run_id,
-        counters.snapshot(),
+        this.id,
+        this.counters.snapshot(),
         control,
         ledger=books.ledger.path,
         head=books.ledger.head,
@@ -426,13 +431,13 @@ def _finish(
             and not control.stopped
             # With --max-rows it may have been begun over more rows than were read here.
             and (settings.again or settings.max_rows is None)
-            and not books.store.has_transient_failures(books.ledger.id, run_id)
+            and not books.store.has_transient_failures(books.ledger.id, this.id)
         ):
             books.store.set_writing_anew(books.ledger.id, None, None)
-        books.store.end_run(run_id, result.exit_code, counts)
-        telemetry.emit(
+        books.store.end_run(this.id, result.exit_code, counts)
+        this.telemetry.emit(
             "stopped",
-            run=run_id,
+            run=this.id,
             reason=control.reason or "finished",
             exit_code=result.exit_code,
             counts=counts,
@@ -440,5 +445,5 @@ def _finish(
     except (StoppedError, ArtistBioGenError) as exc:
         # The bios are safe; what a person is told must not be lost because the database is away
         # or the log's disk is full.
-        say(f"the end of the run could not be noted: {str(exc) or 'the database is away'}")
+        this.say(f"the end of the run could not be noted: {str(exc) or 'the database is away'}")
     return result

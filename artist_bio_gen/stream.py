@@ -9,7 +9,7 @@ from functools import lru_cache
 from heapq import merge
 from itertools import repeat
 from operator import attrgetter
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 
 from artist_bio_gen.values import BadRow, Column, Json, Row
@@ -176,12 +176,7 @@ class RowStream(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -14,9 +14,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from pytest_postgresql import factories
 
 from tests.postgres import Postgres, server, short_folder
+
+# A busy machine is not a fault.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_sessionstart() -> None:

@@ -54,6 +54,7 @@ ODD: Mapping[str, Odd] = {
     ),
     "comments of two letters": _text("id,name\n// x\n/1,a\n2,//b\n", like_csv=False, comment="//"),
     "CR before a comment": _text("id,name\r#1,a\r2,b\r", like_csv=False),
+    "CR before a comment and after rows": _text("id,name\r1,a\r#2,b\r3,c\r", like_csv=False),
     "no comments": _text("id,name\n#1,a\n2,b\n", comment=""),
     "too few and too many cells": _text("id,name\n1\n2,b\n3,c,d\n4,e\n,\n,,\n"),
     "too many and too few make up": _text("id,name\n1,a,b\n2\n3,c\n"),

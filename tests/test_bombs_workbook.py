@@ -139,7 +139,7 @@ def test_shared_strings_that_fill_memory(plain: Path, tmp_path: Path) -> None:
     ]
     blocks = [
         HEAD + b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">',
-        *texts * 8_000,
+        *texts * 12_000,
         b"</sst>",
     ]
     path = with_stream(tmp_path / "bomb.xlsx", plain, "xl/sharedStrings.xml", blocks)

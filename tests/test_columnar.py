@@ -116,6 +116,9 @@ EVERYTHING = {
     ),
     "time32": (pa.array([6, None, 0], pa.time32("s")), ["00:00:06", None, "00:00:00"]),
     "span": (pa.array([timedelta(1, 21600), None, timedelta(0)]), ["P1DT6H", None, "PT0S"]),
+    "short span": (
+        pa.array([1_500_000_000, None, 0], pa.duration("ns")), ["PT1.5S", None, "PT0S"],
+    ),
     "decimal": (pa.array([Decimal("1.50"), None, Decimal("0.01")]), ["1.50", None, "0.01"]),
     "bytes": (pa.array([b"\x00\xff", None, b""]), ["AP8=", None, ""]),
     "fixed": (pa.array([b"ab", None, b"cd"], pa.binary(2)), ["YWI=", None, "Y2Q="]),
@@ -261,14 +264,14 @@ def test_after_a_memory_error_no_row_is_lost(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", numbered(3_000), row_group_size=2_500)
     with parquet(path) as stream:
         assert isinstance(stream, ParquetStream)
-        first = stream.read(700)
+        first = stream.read(500)
         assert first is not None
         seen = list(first.numbers)
         stream._rest = None  # what a failed read of the next batch leaves
         stream._batches = Failing()
         with pytest.raises(MemoryError):
             stream.read(700)
-        for chunk in stream.chunks(350):
+        for chunk in stream.chunks(350):  # of which the 500 are no multiple
             assert [*chunk.numbers] == [row["n"] for row in chunk.dicts()]
             seen += chunk.numbers
     assert seen == [*range(1, 3_001)]
@@ -305,6 +308,26 @@ def test_rows_of_a_damaged_row_group_are_bad_ones_and_the_rest_goes_on(tmp_path:
     bad = [row for row in rows if isinstance(row, BadRow)]
     assert [bad[0].number, bad[-1].number, len(bad)] == [1_001, 2_000, 1_000]
     assert "row group 2 of 3 is damaged from row 1,001 on" in bad[0].reason
+
+
+def test_a_page_that_is_not_what_its_checksum_says_is_damaged(tmp_path: Path) -> None:
+    """One that can be read all the same: another text would stand there."""
+    path = write_parquet(
+        *(tmp_path / "a.parquet", numbered(3_000)),
+        row_group_size=1_000,
+        use_dictionary=False,
+        compression="none",
+        write_page_checksum=True,
+        write_statistics=False,
+    )
+    data = path.read_bytes()
+    assert data.count(b"row 1500") == 1
+    path.write_bytes(data.replace(b"row 1500", b"row 1501"))
+    with parquet(path) as stream:
+        rows = list(stream)
+    assert [row.number for row in rows] == [*range(1, 3_001)]
+    bad = [row for row in rows if isinstance(row, BadRow)]
+    assert [bad[0].number, bad[-1].number] == [1_001, 2_000]
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, 0.5, 0.99])

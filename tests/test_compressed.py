@@ -31,12 +31,15 @@ from artist_bio_gen.sources.places.compressed import unpacked
 from artist_bio_gen.sources.places.packing import (
     BZIP2,
     GZIP,
+    MOST_EMPTY,
     PACKINGS,
     XZ,
     ZSTD,
     Packing,
     Unpacking,
     packing_of,
+    require_zstd,
+    unpacking,
 )
 from artist_bio_gen.sources.places.spool import spooled
 from artist_bio_gen.values import BadRow
@@ -463,6 +466,14 @@ def test_a_member_is_chosen_by_its_name(tmp_path: Path) -> None:
     assert len(unpacked(content_of(path), SourceOptions(format="csv"))) == 2
 
 
+def test_of_members_with_one_name_the_last_one_is_chosen(tmp_path: Path) -> None:
+    """As by programs that unpack: it was put there in place of the one before."""
+    path = archive(tmp_path / "a.zip", {"a.csv": table(1)})
+    with zipfile.ZipFile(path, "a") as file, pytest.warns(UserWarning, match="Duplicate name"):
+        file.writestr("a.csv", table(2))
+    assert read_members(path, SourceOptions(member="a.csv")) == {"a.csv": table(2)}
+
+
 def test_an_archive_without_rows_says_what_it_holds(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {f"{number}.png": b"" for number in range(30)})
     with pytest.raises(InputError, match=r"0\.png, .* and 10 more: nothing whose name says"):
@@ -540,6 +551,18 @@ def test_a_damaged_member_is_told_behind_its_sound_bytes(tmp_path: Path, method:
         assert data.startswith(found[:130_000])
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_closing_a_member_lets_go_of_the_archive(tmp_path: Path, method: str) -> None:
+    path = archive(tmp_path / "a.zip", {"a.csv": table(5_000)}, METHODS[method])
+    (content,) = unpacked(content_of(path), OPTIONS)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    file = content.open()
+    file.read(10)
+    assert len(os.listdir("/proc/self/fd")) == before + 1  # noqa: PTH208
+    file.close()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 def test_a_cut_archive_is_told(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", {"a.csv": table(1_000)})
     path.write_bytes(path.read_bytes()[:-40])
@@ -588,3 +611,15 @@ def test_an_archive_without_its_first_bytes_is_told(tmp_path: Path) -> None:
     path.write_bytes(data[:10] + data[60:])  # its list says where members were before
     with pytest.raises(InputError, match="is not where the archive's list of members says"):
         unpacked(content_of(path), OPTIONS)
+
+
+def test_very_many_frames_that_hold_nothing_are_no_rows() -> None:
+    empty = require_zstd().compress(b"")
+    few = empty * MOST_EMPTY + require_zstd().compress(b"id\n")
+    assert unpacked_bytes(few) == b"id\n"
+    with pytest.raises(InputError, match="10,000 zstandard files in a row with nothing in them"):
+        unpacked_bytes(empty * 2 + few)
+
+
+def unpacked_bytes(data: bytes) -> bytes:
+    return unpacking(io.BufferedReader(io.BytesIO(data)), ZSTD, name="a.zst").read()  # type: ignore[arg-type]

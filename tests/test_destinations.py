@@ -9,6 +9,8 @@ import math
 import os
 import re
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from artist_bio_gen.destinations import SUFFIXES, open_destination
-from artist_bio_gen.destinations.parquet import ParquetDestination
+from artist_bio_gen.destinations.parquet import GROUP_BYTES, ParquetDestination
 from artist_bio_gen.destinations.xlsx import LONGEST_TEXT, XlsxDestination
 from artist_bio_gen.errors import LimitError, UsageError
 from artist_bio_gen.stream import Chunk
@@ -109,6 +111,24 @@ def draft_descriptor(draft: Path) -> int:
         except FileNotFoundError:  # of the listing itself
             continue
     raise AssertionError(f"{draft} is not open")
+
+
+def test_a_file_that_cannot_be_synced_is_not_put_in_place(tmp_path: Path) -> None:
+    """A pipe in the draft's place takes all that is written, and cannot be synced."""
+    near, far = os.pipe()
+
+    def write() -> None:
+        with open_destination(tmp_path / "out.jsonl", A_B) as destination:
+            (draft,) = tmp_path.iterdir()
+            os.dup2(far, draft_descriptor(draft))
+            os.close(far)
+            destination.write(chunk(("1", "x")))
+
+    with pytest.raises(LimitError, match="cannot be written: Invalid argument"):
+        write()
+    assert os.read(near, 1_000) == b'{"a":"1","b":"x"}\n'
+    os.close(near)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -388,6 +408,14 @@ def test_rows_are_let_go_of_in_groups(tmp_path: Path) -> None:
     assert pq.read_table(path)["a"].to_pylist() == [str(number) for number in range(1000)]
 
 
+def test_large_rows_are_let_go_of_before_there_are_so_many(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    large = "x" * (GROUP_BYTES // 4)
+    written(path, *(chunk((number, large)) for number in range(10)))
+    groups = pq.ParquetFile(path).metadata
+    assert [groups.row_group(at).num_rows for at in range(groups.num_row_groups)] == [4, 4, 2]
+
+
 def test_without_rows_there_are_columns_still(tmp_path: Path) -> None:
     for suffix in (".csv", ".parquet", ".xlsx"):
         with open_destination(tmp_path / f"out{suffix}", A_B):
@@ -400,3 +428,58 @@ def test_without_rows_there_are_columns_still(tmp_path: Path) -> None:
 def test_parquet_takes_no_memory_pool_that_keeps_what_is_freed(tmp_path: Path) -> None:
     written(tmp_path / "out.parquet", chunk(("1", "x")))
     assert pa.default_memory_pool().backend_name == "system"
+
+
+# Drafts that were left
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from artist_bio_gen.destinations import open_destination
+from artist_bio_gen.values import Column
+with open_destination(Path(sys.argv[1]), [Column("a")]):
+    print("open", flush=True)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def drafts_of(path: Path) -> list[Path]:
+    return [each for each in path.parent.iterdir() if each != path]
+
+
+def another_process(path: Path, then: str) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, path, then], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"open\n"
+    return process
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_draft_of_a_process_that_was_killed_is_removed_by_the_next_one(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"out{suffix}"
+    another_process(path, "die").communicate()
+    (left,) = drafts_of(path)
+    alike = tmp_path / f".out{suffix}.mine"
+    alike.touch()
+    written(path, chunk(("1", "x")))
+    assert not left.exists()
+    assert drafts_of(path) == [alike]
+
+
+def test_a_draft_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    process = another_process(path, "wait")
+    (theirs,) = drafts_of(path)
+    written(path, chunk(("1", "x")))
+    assert theirs.exists()
+    process.communicate(b"")
+    assert process.returncode == 0
+    assert path.read_bytes() == b"a\r\n"  # the one that ended last
+    assert drafts_of(path) == []

@@ -33,6 +33,7 @@ def test_of_several_the_one_counts_that_gives_all_rows_the_same_width() -> None:
     assert found("id;name, as known;born\n1;Nina;1933\n2;Simone, Ella;1917\n") == ";"
     assert found("1,5;Nina\n2;Fela\n3,25;Ella\n") == ";"
     assert found("id,a|b,c\n1,x,y\n2,x|y|z,w\n") == ","
+    assert found("a,b;c\n" + "1,2;3\n" * 9 + "1,3\n") == ",", "as far as the first 20 rows tell"
 
 
 def test_of_several_that_fit_alike_the_one_that_gives_more_cells_counts() -> None:

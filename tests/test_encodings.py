@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,27 @@ def test_a_mark_tells_the_encoding_and_that_is_told(
         assert [column.name for column in rows.columns] == ["id", "name"]
         assert [row.values for row in rows if isinstance(row, Row)] == [("1", "坂本龍一")]
         assert rows.facts()["encoding"] == encoding
+
+
+@pytest.mark.parametrize("text", ["id,name\n1,a\n", '[{"id":"1"}]', '{"id":"1"}\n'])
+def test_where_a_decoder_cannot_go_on_the_encoding_is_said_to_be_wrong(
+    text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ("artists.csv" if text.startswith("id") else "artists.json")
+    path.write_text(text)
+    told = r"artists\.(csv|json) is no idna \(.+\); give its encoding with --encoding"
+    with pytest.raises(InputError, match=told), open_source(str(path), encoding="idna") as rows:
+        list(rows)
+
+
+def test_a_file_that_cannot_be_read_on_is_no_fault_of_its_encoding() -> None:
+    with (
+        pytest.raises(
+            InputError, match=r"^a\.csv cannot be read to its end: Input/output error; get it"
+        ),
+        Encoding("utf-8").told("a.csv"),
+    ):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_utf_8_is_what_is_not_told() -> None:

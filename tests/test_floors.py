@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "artist_bio_gen"
 
 FLOORS: Mapping[int, frozenset[str]] = {
-    1: frozenset({"values", "errors", "masking"}),
+    1: frozenset({"values", "errors", "masking", "failing"}),
     2: frozenset({"telemetry", "sandbox"}),
     3: frozenset({"memory", "prompts", "config", "stream", "extras", "key_columns"}),
     4: frozenset(

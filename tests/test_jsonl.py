@@ -84,6 +84,9 @@ def test_numbers_beyond_64_bits_are_the_text_of_their_digits() -> None:
         rows = told(lines(data, read_at_once=at_once))
         assert [row["a"] for _, row in rows] == expected  # type: ignore[index]
         assert [row["b"][1] for _, row in rows] == expected  # type: ignore[index]
+    flat = "".join(f'{{"a":{number},"b":"x"}}\n' for number in numbers)
+    for at_once in (7, 1 << 16):
+        assert [row["a"] for _, row in told(lines(flat, read_at_once=at_once))] == expected  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -239,6 +242,8 @@ def test_the_number_of_rows_is_estimated(tmp_path: Path) -> None:
     with open_source(str(path)) as rows:
         assert rows.estimated_row_count == pytest.approx(20_000, rel=0.01)
         assert sum(len(chunk) for chunk in rows.chunks()) == 20_000
+    with open_source(str(path), skip_rows=5_000) as rows:
+        assert rows.estimated_row_count == pytest.approx(15_000, rel=0.01)
 
 
 def test_a_line_without_an_end_takes_bounded_memory() -> None:
@@ -274,6 +279,14 @@ def test_an_array_of_objects_is_read_object_by_object(tmp_path: Path) -> None:
         assert [column.name for column in rows.columns] == ["id", "name"]
         assert rows.facts()["array"] is True
         assert told(rows) == [(2, {"id": 1, "name": "Nina"}), (4, {"id": 2})]
+
+
+@pytest.mark.parametrize("schema", ["union", "strict"])
+def test_the_number_of_rows_of_an_array_is_estimated(tmp_path: Path, schema: str) -> None:
+    path = tmp_path / "artists.json"
+    path.write_text(json.dumps([{"id": f"{number:06}", "x": "x" * 100} for number in range(5_000)]))
+    with open_source(str(path), schema=schema) as rows:
+        assert rows.estimated_row_count == pytest.approx(5_000, rel=0.01)
 
 
 def test_bad_ones_in_an_array_cost_no_other() -> None:

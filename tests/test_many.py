@@ -10,8 +10,8 @@ import pytest
 
 from artist_bio_gen.errors import InputError
 from artist_bio_gen.sources.many import Many, Part
-from artist_bio_gen.stream import RowStream
-from artist_bio_gen.values import BadRow, Row
+from artist_bio_gen.stream import Chunk, RowStream
+from artist_bio_gen.values import BadRow, Column, Row
 from tests.row_streams import Listed, bad
 
 
@@ -107,6 +107,30 @@ def test_rows_that_bring_their_own_columns_keep_their_places(first_grows: bool) 
         assert found == [("late", 2, 1), ("late", 3, 2, 3), ("plain", 2, "5", None, "4")]
     else:
         assert found == [("plain", 2, "4", "5"), ("late", 2, None, 1), ("late", 3, None, 2, 3)]
+
+
+class Grown(RowStream):
+    """Its columns are further than its first rows, as those of a process that reads ahead are."""
+
+    name = "grown"
+    columns = (Column("id"),)
+
+    def __init__(self) -> None:
+        self._chunks = [Chunk(("id",), [2], [["1"]]), Chunk(("id", "x"), [3], [["2", "y"]])]
+
+    def read(self, size: int) -> Chunk | None:
+        self.columns = (Column("id"), Column("x"))
+        return self._chunks.pop(0) if self._chunks else None
+
+    def close(self) -> None:
+        pass
+
+
+def test_rows_from_before_a_column_turned_up_lack_it() -> None:
+    with many(Part("a", Grown), part("b", ["x", "id"], [["z", "3"]])) as stream:
+        assert told(stream) == [("a", 2, "1", None), ("a", 3, "2", "y"), ("b", 2, "3", "z")]
+    with many(part("b", ["y", "x"], [["4", "z"]]), Part("a", Grown)) as stream:
+        assert told(stream)[1:] == [("a", 2, None, None, "1"), ("a", 3, None, "y", "2")]
 
 
 def test_mappings_stay_mappings_without_the_keys_that_they_did_not_have() -> None:
@@ -266,9 +290,40 @@ def test_facts_name_the_files() -> None:
         }
 
 
+def test_facts_of_so_many_files_are_kept() -> None:
+    with many(*(part(str(at), ["id"], [["1"]]) for at in range(103))) as stream:
+        assert len(list(stream)) == 103
+        facts = stream.facts()
+    assert facts["parts"] == 103
+    assert [each["file"] for each in facts["files"]] == [str(at) for at in range(100)]
+
+
 def test_a_bad_row_keeps_the_file_that_it_has_already() -> None:
     inner = Part("zip", lambda: many(part("zip/a", ["id"], [["1"], bad()])))
     with many(inner, part("b", ["id"], [bad()])) as stream:
         found = [row for chunk in stream.chunks() for row in chunk.rows()]
     assert [row.file for row in found] == ["zip/a", "zip/a", "b"]
     assert [isinstance(row, BadRow) for row in found] == [False, True, True]
+
+
+def test_wrong_names_are_told_of_each_file() -> None:
+    class Named(Listed):
+        pass
+
+    def named(file: str) -> Part:
+        def open_part() -> RowStream:
+            stream = Named(["id"], [["1"]], name=file)
+            stream.opened_as = {"format": "csv", "named": f"{file} is named as Parquet and is CSV"}
+            return stream
+
+        return Part(file, open_part)
+
+    with many(named("a"), part("b", ["id"], [["1"]]), named("c")) as stream:
+        assert stream.facts()["named"] == "a is named as Parquet and is CSV"
+        told(stream)
+        assert stream.facts()["named"] == (
+            "a is named as Parquet and is CSV; c is named as Parquet and is CSV"
+        )
+    with many(*(named(str(at)) for at in range(7))) as stream:
+        told(stream)
+        assert str(stream.facts()["named"]).endswith("4 is named as Parquet and is CSV; and 2 more")

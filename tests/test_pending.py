@@ -8,7 +8,8 @@ from itertools import count
 import pytest
 
 from artist_bio_gen.errors import InputError, StoppedError
-from artist_bio_gen.pending import CHUNK, TELL_EVERY_S, Left, Plan, Verdict, behind, plan
+from artist_bio_gen.pending import CHUNK, Left, Verdict
+from artist_bio_gen.pending.plan import TELL_EVERY_S, Plan, behind, plan
 from artist_bio_gen.values import NO_ROW, Artist, Failed, Rejected, Skipped
 from tests.builders import artist
 

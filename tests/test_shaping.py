@@ -49,6 +49,14 @@ def test_a_stream_of_which_nothing_is_wanted_is_left_as_it_is() -> None:
     assert shaped(stream, SourceOptions()) is stream
 
 
+def test_what_is_known_of_a_stream_is_known_of_the_shaped_one() -> None:
+    stream = source("lists", name="artists.csv")
+    stream.can_wait = False
+    made = shaped(stream, SourceOptions(strip=True))
+    assert (made.name, made.can_wait, made.grows) == ("artists.csv", False, False)
+    assert made.columns == stream.columns
+
+
 @KINDS
 def test_columns_are_taken_in_the_order_that_is_given(kind: str) -> None:
     stream = shaped(source(kind), SourceOptions(columns=("born", "id")))

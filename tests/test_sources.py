@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.formats import DATABASES, FORMATS, choose, load
 from artist_bio_gen.sources.places.local import files_of, local_content
 from artist_bio_gen.sources.text.delimited import Place
+from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Row
 
 CSV = b"id,name\n1,Nina\n2,Bill\n"
@@ -89,6 +92,48 @@ def test_the_options_reach_the_reading(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="row 2 cannot be read"):
         values(open_source(path, on_error="stop"))
     assert values(open_source(path, error_threshold=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options", "found"),
+    [
+        ("a.csv", b"id,name\n//1,out\n#2,in\n", {"comment": "//"}, [("#2", "in")]),
+        ("a.csv", b"id,name\n#2,in\n", {"comment": "none"}, [("#2", "in")]),
+        ("a.csv", b"by hand\nid,name\n1,x\n", {"skip_rows": 1}, [("1", "x")]),
+        ("a.csv", b"1,x\n", {"header": False}, [("1", "x")]),
+        ("a.csv", b"id,name\n1,Bj\xf6rk\n", {"encoding": "cp1252"}, [("1", "Björk")]),
+        ("a.csv", b"id|a;b|c\n1|x;y|z\n", {"delimiter": ";"}, [("1|x", "y|z")]),
+        ("a.txt", b"id,x\tname\n1,x\ty\n", {"format": "tsv"}, [("1,x", "y")]),
+        ("a.jsonl", b'by hand\n{"id":1}\n', {"skip_rows": 1}, [(1,)]),
+        ("a.jsonl", b'{"id":"Bj\xf6rk"}\n', {"encoding": "cp1252"}, [("Björk",)]),
+        ("a.jsonl", b'{"id":1}\n' * 1000 + b'{"x":1}\n', {"schema": "strict"}, [(1,)] * 1000),
+        ("a.json", b'[{"id":"Bj\xf6rk"}]\n', {"encoding": "cp1252"}, [("Björk",)]),
+        ("a.json", b"[" + b'{"id":1},' * 1000 + b'{"x":1}]', {"schema": "strict"}, [(1,)] * 1000),
+    ],
+)
+def test_options_of_texts_reach_those_who_read_them(
+    tmp_path: Path, name: str, data: bytes, options: dict[str, Any], found: list[tuple[Any, ...]]
+) -> None:
+    assert values(open_source(write(tmp_path, name, data), **options)) == found
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_texts_know_whether_their_bytes_can_wait_and_are_called_off(name: str) -> None:
+    data = {"a.csv": b"id\n" + b"1\n" * 100_000, "a.jsonl": b'{"id":1}\n' * 100_000}.get(name)
+    data = data or b"[" + b'{"id":1},' * 100_000 + b"]"
+    stop = False
+
+    def opened(*, can_wait: bool) -> RowStream:
+        bytes_of_it = Content(name, name, lambda: io.BufferedReader(io.BytesIO(data)))
+        given = replace(bytes_of_it, can_wait=can_wait)
+        return formats.open_content(given, SourceOptions(), lambda: stop)
+
+    with opened(can_wait=False) as hasty, opened(can_wait=True) as stream:
+        assert (hasty.can_wait, stream.can_wait) == (False, True)
+        assert stream.read(10) is not None
+        stop = True
+        with pytest.raises(StoppedError):
+            [*stream.chunks()]
 
 
 # Files
@@ -168,6 +213,8 @@ def test_a_plain_file_goes_on_where_somebody_else_has_read_to(tmp_path: Path) ->
         assert offset is not None
         rows.go_on_at(Place(offset, number), 4)
         assert [row.number for row in rows] == [6, 7]
+        progress = rows.progress()
+        assert (progress.rows, progress.expected, progress.seconds_left) == (6, 6, 0)
 
 
 def test_rows_that_somebody_else_could_not_read_count_for_the_threshold(tmp_path: Path) -> None:
@@ -228,28 +275,24 @@ def test_who_leaves_a_loop_in_the_middle_leaves_nothing_open(
     assert not [*tmp_path.glob("spill/*")]
 
 
-def test_the_standard_input_is_a_source() -> None:
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"id,name\n1,Nina\n", "standard input None csv [('1', 'Nina')]\n"),
+        (b'{"id": "1"}\n', "standard input None jsonl [('1',)]\n"),
+    ],
+)
+def test_the_standard_input_is_a_source_whose_format_is_seen(data: bytes, told: str) -> None:
     program = (
         "from artist_bio_gen.sources import open_source\n"
         "with open_source('-') as rows:\n"
-        "    print(rows.name, rows.estimated_row_count, [row.values for row in rows])\n"
+        "    found = [row.values for row in rows]\n"
+        "    print(rows.name, rows.estimated_row_count, rows.facts()['format'], found)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], input=b"id,name\n1,Nina\n", capture_output=True, check=True
+        [sys.executable, "-c", program], input=data, capture_output=True, check=True
     )
-    assert done.stdout.decode() == "standard input None [('1', 'Nina')]\n"
-
-
-def test_the_format_of_the_standard_input_is_seen() -> None:
-    program = (
-        "from artist_bio_gen.sources import open_source\n"
-        "with open_source('-') as rows:\n"
-        "    print(rows.facts()['format'], [row.values for row in rows])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=b'{"id": "1"}\n', capture_output=True, check=True
-    )
-    assert done.stdout.decode() == "jsonl [('1',)]\n"
+    assert done.stdout.decode() == told
 
 
 @contextmanager
@@ -479,6 +522,10 @@ def zipped(first: bytes, rest: bytes = b"") -> bytes:
         ("", zipped(b"mimetype", b"application/vnd.oasis.opendocument.spreadsheet"), "ods"),
         ("", b'{"id": 1}', "jsonl"),
         ("", b'\xef\xbb\xbf\n { "id": 1}', "jsonl"),
+        ("", b'[{"id": 1}]', "jsonl"),
+        ("", b'\xef\xbb\xbf[\n  {"id": 1}]', "jsonl"),
+        ("", b"[ ]", "jsonl"),
+        ("", b"[id],name", "csv"),
         ("", b"{id},name", "csv"),
         ("a.csv", b'{"id": 1}', "csv"),
         ("a.tsv", b"id\tname", "tsv"),
@@ -545,6 +592,19 @@ def crowded(chunk):
         print("what a function prints is no chunk")
     return chunk
 
+def hanging(chunk):
+    import pathlib, threading
+    pathlib.Path(__file__).with_name("hanging").touch()
+    threading.Event().wait()
+
+tried = []
+
+def lonely(chunk):
+    if len(chunk) == 1 and not tried:
+        tried.append(chunk)
+        raise MemoryError
+    return chunk
+
 def broken(chunk):
     raise ValueError("no such artist")
 
@@ -565,6 +625,8 @@ shout = plugged_in:shout
 gone = plugged_in:gone
 count = plugged_in:count
 crowded = plugged_in:crowded
+lonely = plugged_in:lonely
+hanging = plugged_in:hanging
 broken = plugged_in:broken
 ending = plugged_in:ending
 """
@@ -643,6 +705,25 @@ def test_a_chunk_function_that_lacks_memory_gets_fewer_rows(plug_ins: Path, para
         assert rows.result.error_count == 1
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_lone_row_that_lacked_memory_for_once_is_not_lost(plug_ins: Path, parallel: int) -> None:
+    path = many_rows(plug_ins, 33)
+    with open_source(path, chunk_function="lonely", parallel=parallel, chunk_size=16) as rows:
+        assert [row.values[0] for row in rows if isinstance(row, Row)] == [*map(str, range(33))]
+
+
+def test_a_chunk_function_that_comes_to_no_end_in_a_process_is_called_off(plug_ins: Path) -> None:
+    path = write(plug_ins, "a.csv")
+    begun = plug_ins / "site" / "hanging"
+    before = open_here()
+    with (
+        open_source(path, chunk_function="hanging", parallel=2, cancelled=begun.exists) as rows,
+        pytest.raises(StoppedError),
+    ):
+        list(rows)
+    assert open_here() - before == set()
+
+
 @pytest.mark.parametrize(
     ("function", "what"),
     [("broken", "failed at rows 2 to 17: ValueError: no such artist"), ("ending", "ended with 7")],
@@ -697,3 +778,20 @@ def test_a_result_can_be_written_as_json(tmp_path: Path) -> None:
     told = json.loads(json.dumps(asdict(rows.result)))
     assert told["rows_read"] == 2
     assert told["errors"][0]["number"] == 4
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_of_each_file_of_a_pattern_it_is_told_what_it_is(tmp_path: Path, parallel: int) -> None:
+    for name in ("1.csv", "3.csv"):
+        write(tmp_path, name, b"id\n1\n")
+    second = write(tmp_path, "2.csv", b"")
+    import sqlite3
+
+    with closing(sqlite3.connect(second)) as db, db:
+        db.execute("create table artists (id text)")
+    with open_source(f"{tmp_path}/*.csv", parallel=parallel) as rows:
+        list(rows)
+        facts = rows.facts()
+    files = facts["files"]
+    assert [each["format"] for each in files] == ["csv", "sqlite", "csv"]  # type: ignore[index, union-attr, call-overload]
+    assert facts["named"] == f"{second} is named as CSV and is an SQLite database"

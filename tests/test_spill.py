@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ from artist_bio_gen.errors import InputError, LimitError, UsageError
 from artist_bio_gen.memory import Memory, MemoryGuard
 from artist_bio_gen.sources.arrow.batches import ArrowChunk
 from artist_bio_gen.sources.arrow.frames import from_arrow, from_rows
+from artist_bio_gen.sources.content import Content
+from artist_bio_gen.sources.places.spool import spooled
+from artist_bio_gen.sources.spill.forms import ArrowForm
 from artist_bio_gen.sources.spill.scratch import PREFIX, Scratch, remove_left_over
+from artist_bio_gen.sources.spill.segments import Segments
 from artist_bio_gen.sources.spill.spilled import How, Spilled, spilled
 from artist_bio_gen.stream import Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Row
@@ -206,6 +211,7 @@ def test_memory_that_is_short_sends_rows_to_disk(tmp_path: Path) -> None:
         stream.read(10)
         assert stream.spilling.is_set()
         assert source.all_read.wait(60)
+        assert guard.spilled > 1_000, "for the message where memory is short all the same"
 
 
 def test_what_was_asked_for_is_the_most_that_is_given(tmp_path: Path) -> None:
@@ -234,6 +240,37 @@ def test_an_error_of_the_source_comes_after_the_rows_before_it(tmp_path: Path) -
         with pytest.raises(InputError, match="was cut"):
             numbers.extend(number for chunk in stream.chunks() for number in chunk.numbers)
         assert numbers == [*range(1, 71)]
+
+
+class Short(ArrowForm):
+    """Memory runs short before the third batch, once."""
+
+    is_short = True
+
+    def batches(self, path: Path) -> Iterator[Any]:
+        for at, batch in enumerate(super().batches(path)):
+            if at == 2 and self.is_short:
+                self.is_short = False
+                raise MemoryError
+            yield batch
+
+
+def test_after_a_memory_error_rows_on_disk_are_gone_on_with(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, Short(), 10**9)
+    for chunk in flow(5)._chunks:
+        segments.put(chunk)
+    segments.finish()
+    seen: list[int] = []
+
+    def to_the_end() -> None:
+        while (chunk := segments.take()) is not None:
+            seen.extend(chunk.numbers)
+
+    with pytest.raises(MemoryError):
+        to_the_end()
+    assert seen == [*range(1, 21)]
+    to_the_end()
+    assert seen == [*range(1, 51)]
 
 
 # Room
@@ -275,23 +312,28 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("can_wait", [True, False])
-def test_a_disk_that_is_full_stops_the_reading_and_loses_no_row(
-    tiny_disk: Path, can_wait: bool
+FULLER = {"most_bytes": 10**9, "segment_bytes": 50_000}
+"""More than there is on the tiny disk: so it is the disk itself that says no."""
+
+
+def test_a_disk_that_is_full_keeps_a_source_waiting_and_loses_no_row(tiny_disk: Path) -> None:
+    source = flow(3_000)
+    source.can_wait = True
+    with by_disk(source, "adaptive", tiny_disk, **FULLER) as stream:
+        assert [n for chunk in stream.chunks() for n in chunk.numbers] == [*range(1, 30_001)]
+
+
+def test_a_disk_that_is_full_ends_a_source_that_cannot_wait_and_loses_no_row(
+    tiny_disk: Path,
 ) -> None:
     source = flow(3_000)
-    source.can_wait = can_wait
-    # More than there is: so it is the disk itself that says no.
-    with by_disk(source, "adaptive", tiny_disk, most_bytes=10**9, segment_bytes=50_000) as stream:
-        seen: list[int] = []
-        try:
-            for chunk in stream.chunks():
-                seen += chunk.numbers
-        except LimitError as exc:
-            assert not can_wait
-            assert "is full" in str(exc)  # noqa: PT017 - it may be raised or not
-        assert seen == [*range(1, len(seen) + 1)]
-        assert len(seen) == (30_000 if can_wait else 10 * source.read_so_far)
+    seen: list[int] = []
+    with by_disk(source, "adaptive", tiny_disk, **FULLER) as stream:
+        stream._thread.join(60)
+        with pytest.raises(LimitError, match="is full"):
+            seen.extend(number for chunk in stream.chunks() for number in chunk.numbers)
+    assert 0 < source.read_so_far < 3_000
+    assert seen == [*range(1, 10 * source.read_so_far + 1)]
 
 
 def test_by_default_a_twentieth_of_the_disk_stays_free(tiny_disk: Path) -> None:
@@ -304,6 +346,19 @@ def test_by_default_a_twentieth_of_the_disk_stays_free(tiny_disk: Path) -> None:
         with pytest.raises(LimitError, match="is full"):
             for _ in stream.chunks():
                 pass
+
+
+@pytest.mark.parametrize(
+    ("most", "why"),
+    [(None, r"takes more than 0 MB there"), (100, r"is full, and big\.xlsx must be")],
+)
+def test_a_file_for_which_the_disk_has_no_room_is_a_limit(
+    tiny_disk: Path, most: int | None, why: str
+) -> None:
+    content = Content("big.xlsx", "big.xlsx", lambda: BufferedReader(BytesIO(bytes(3_000_000))))
+    with pytest.raises(LimitError, match=f"{why}.*--spill-dir"):
+        spooled(content, SourceOptions(spill_dir=tiny_disk, spill_max=most))
+    assert list(tiny_disk.iterdir()) == []
 
 
 # Folders
@@ -347,6 +402,18 @@ def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "kept" / "lock").touch()
     assert remove_left_over(tmp_path) == []
     assert (tmp_path / "kept" / "lock").exists()
+
+
+def test_a_folder_of_another_user_is_left_alone(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    folder = tmp_path / f"{PREFIX}7-x"
+    folder.mkdir()
+    (folder / "lock").touch()
+    os.chown(folder, 12_345, -1)
+    assert remove_left_over(tmp_path) == []
+    os.chown(folder, 0, -1)
+    assert remove_left_over(tmp_path) == [folder]
 
 
 def test_the_folder_is_for_its_owner_alone_and_locked(tmp_path: Path) -> None:
@@ -395,4 +462,33 @@ def test_options_say_how(tmp_path: Path) -> None:
         assert isinstance(stream, Spilled)
         assert stream._most == 7_000_000
         assert stream.can_wait
+        assert len(list(tmp_path.iterdir())) == 1
         assert list(stream) == [Row(1, (1,))]
+
+
+@pytest.mark.parametrize(("how", "missing"), [("parquet", "pyarrow"), ("duckdb", "duckdb")])
+def test_a_package_that_is_missing_is_told_before_the_first_row(
+    tmp_path: Path, how: str, missing: str
+) -> None:
+    """In a process of its own, which cannot import it."""
+    (tmp_path / "a.csv").write_text("id\n1\n")
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from artist_bio_gen import open_source\n"
+        "from artist_bio_gen.errors import ConfigError\n"
+        "try:\n"
+        f"    open_source('a.csv', spill={how!r}, spill_dir='.')\n"
+        "except ConfigError as exc:\n"
+        "    print(exc)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"--spill {how} needs the package {missing}" in ran.stdout
+    assert "pip install 'artist-bio-gen[" in ran.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

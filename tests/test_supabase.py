@@ -87,8 +87,8 @@ def test_a_busy_server_is_waited_for(rest: PostgRest) -> None:
 
 
 def test_a_cut_connection_is_made_anew(rest: PostgRest) -> None:
-    source = opened(rest.url)
-    with source:
+    waited: list[float] = []
+    with opened(rest.url, waited) as source:
         found = []
         while (chunk := source.read(30)) is not None:
             found += chunk.dicts()
@@ -96,6 +96,7 @@ def test_a_cut_connection_is_made_anew(rest: PostgRest) -> None:
             if len(found) > 200:
                 rest.failures = []
     assert found == [artist(number) for number in range(1, 251)]
+    assert waited == [], "a server may close what nobody used for a while"
 
 
 def test_a_server_that_stays_away_ends_it_with_the_way_on(rest: PostgRest) -> None:

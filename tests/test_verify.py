@@ -267,6 +267,12 @@ def test_a_line_that_was_made_anew_breaks_the_chain(path: Path) -> None:
     assert told(check(path)) == [("chain_break", 5, 1), ("chain_break", 6, 1)]
 
 
+def test_a_line_before_the_first_one_that_names_no_line_before_it(path: Path) -> None:
+    zeroth = seal(a_draft(11), seq=0, prev="", committed_at=COMMITTED_AT).data + b"\n"
+    change(path, lambda lines: [zeroth, *lines])
+    assert only(check(path)).kind == "damaged_line"
+
+
 def test_a_line_that_follows_with_a_wrong_number(path: Path) -> None:
     last = lines_of(path)[-1]
     line = seal(a_draft(11), seq=13, prev=last[-66:-2].decode(), committed_at=COMMITTED_AT)

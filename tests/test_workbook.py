@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources.cells import json_cell
 from artist_bio_gen.sources.workbook.opening import open_workbook
 from artist_bio_gen.stream import RowStream
@@ -244,6 +244,8 @@ def test_more_rows_than_a_chunk(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     by_rustpy(path, {"A": [("a", "b"), *((n, f"Artist {n}") for n in range(5_000))]})
     assert values_of(path) == [(n, f"Artist {n}") for n in range(5_000)]
+    with opened(path, chunk_size=7) as stream:
+        assert len(stream.read(1_000) or ()) == 7, "as many as are put together there"
 
 
 # ---- the header --------------------------------------------------------------------------------
@@ -276,6 +278,14 @@ def test_rows_above_are_kept_with_the_facts(tmp_path: Path) -> None:
             {"row": 2, "cells": ["Made:", "2026-11-01"]},
         ]
         assert facts["header_row"] == 4
+
+
+def test_of_rows_above_so_many_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    by_xlsxwriter(path, {"A": [*[("x",)] * 150, ("a", "b"), (1, 2)]})
+    with opened(path, metadata="keep", header_row=151) as stream:
+        (facts,) = stream.facts()["sheets"]
+    assert [each["row"] for each in facts["metadata"]] == [*range(1, 101)]
 
 
 @pytest.mark.parametrize(
@@ -525,6 +535,13 @@ def test_a_file_that_has_gone(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"a\.xlsx cannot be opened: No such file"):
         open_workbook(content, SourceOptions(), lambda: False)
+
+
+def test_opening_a_workbook_can_be_called_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    by_xlsxwriter(path, {"A": ARTISTS})
+    with pytest.raises(StoppedError):
+        open_workbook(content_of(path), SourceOptions(), lambda: True)
 
 
 def test_a_workbook_that_comes_through_a_pipe(tmp_path: Path) -> None:

@@ -98,10 +98,14 @@ class SettingsCommand(click.Command):
 
 
 def write_settings(
-    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
+    command: click.Command,
+    ctx: click.Context,
+    formatter: click.HelpFormatter,
+    *,
+    own_first: bool = False,
 ) -> None:
-    """The options of a command: settings under their headings, then its own. A setting that has
-    no flag stands beside the others of its group."""
+    """The options of a command: settings under their headings, and its own after or before them.
+    A setting that has no flag stands beside the others of its group."""
     groups: dict[str, list[tuple[str, str]]] = {}
     own: list[tuple[str, str]] = []
     for param in command.get_params(ctx):
@@ -113,7 +117,8 @@ def write_settings(
     for option in config.OPTIONS.values():
         if option.flag is None and option.group in groups:
             groups[option.group].append((left(option), described(option)))
-    for group, records in (groups | {"Other": own}).items():
+    ordered = {"Options": own} | groups if own_first else groups | {"Other": own}
+    for group, records in ordered.items():
         with formatter.section(group):
             formatter.write_dl(records, col_max=32)
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from artist_bio_gen import config
-from artist_bio_gen.cli.options import SettingsCommand, settings, settings_options
+from artist_bio_gen.cli.options import (
+    SettingsCommand,
+    settings,
+    settings_options,
+    write_settings,
+)
 from artist_bio_gen.cli.signals import on_signals
 from artist_bio_gen.cli.streams import quiet
 from artist_bio_gen.config import Settings
@@ -39,6 +44,9 @@ _LONGEST_FACT = 200
 
 class RowsCommand(SettingsCommand):
     """`--schema` alone shows the columns; with a value it is the option of that name."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_settings(self, ctx, formatter, own_first=True)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [*_schema_alone(args)])

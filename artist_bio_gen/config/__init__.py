@@ -163,7 +163,7 @@ class Settings(SourceOptions):
         "Local model: a name of the catalogue, or a GGUF file.", otherwise="the first installed")
 
     progress: Progress = option("auto", choice("auto", "rich", "plain", "none"), SCREEN,
-        "A bar, plain lines or nothing; auto: a bar on a terminal.")
+        "A bar, plain lines or nothing; auto: a bar on a terminal. rows has plain lines alone.")
     show_bios: int = option(0, whole(0, 1000), SCREEN,
         "Show the first N bios as soon as they are committed.")
     verbose: bool = option(False, SWITCH, SCREEN,

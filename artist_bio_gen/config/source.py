@@ -57,7 +57,7 @@ class SourceOptions:
         "Lines that begin with this are left out; none: no such lines.")
     encoding: str | None = option(None, TEXT, FORMAT,
         "Encoding of the input; auto: found by its content, and told.",
-        otherwise="UTF-8, strictly, and UTF-16 with its mark")
+        otherwise="UTF-8, or what a byte order mark tells")
     delimiter: str | None = option(None, DELIMITER, FORMAT,
         "What separates the cells of a text file: a character, or tab.",
         otherwise="found: comma, semicolon, tab or |")
@@ -83,7 +83,7 @@ class SourceOptions:
     max_rows: int | None = option(None, COUNT, ROWS,
         "Read no more rows than this.", otherwise="all")
     skip_empty: bool = option(False, SWITCH, ROWS,
-        "Leave out rows whose key columns are empty.")
+        "Leave out rows whose key columns are all empty.")
     key_columns: tuple[str, ...] | None = option(None, NAMES, ROWS,
         "Key columns for --skip-empty.", otherwise="id and name; without these, all columns")
     strip: bool = option(False, SWITCH, ROWS,
@@ -127,16 +127,17 @@ class SourceOptions:
         "Key of Supabase's REST interface; not a flag, for those stand in the list of processes.",
         env="SUPABASE_KEY", flag=False, secret=True, otherwise="none")
     allow_private: bool = option(False, SWITCH, QUERY,
-        "Read from web addresses of the own network as well.")
+        "Read from web addresses of this machine and of private networks as well.")
 
     memory_limit: int | None = option(None, whole(50), MEMORY,
-        "MB this process may take: smaller chunks near it, a clean stop before it.",
+        "MB that this process and its children may take: smaller chunks near it, a clean stop "
+        "before it.",
         otherwise="500 for rows, none for a run")
     spill: Spill = option("adaptive", choice("direct", "duckdb", "parquet", "adaptive"), MEMORY,
-        "A source that cannot wait: read as fast as rows are taken, put on disk first, or that "
-        "when rows are taken too slowly.")
+        "parquet, duckdb: rows go by way of the disk; direct: never; adaptive: when a source that "
+        "cannot wait is kept waiting, or memory runs short.")
     spill_dir: Path | None = option(None, FILE, MEMORY,
-        "Folder for it.", otherwise="that for temporary files")
+        "Folder for what is put on disk.", otherwise="that for temporary files")
     spill_max: int | None = option(None, COUNT, MEMORY,
-        "MB it may take.", otherwise="what is free, less 5 %")
+        "MB that may be put on disk.", otherwise="what is free, less 5 % of the disk")
     # fmt: on

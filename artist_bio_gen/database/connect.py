@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from artist_bio_gen.errors import ConfigError, LimitError
+from artist_bio_gen.failing import on_failure
 
 # A peer that vanished must be noticed, or the run hangs: libpq's parameters, in seconds and ms.
 _ALIVE: dict[str, Any] = {
@@ -36,16 +37,13 @@ def connect(conninfo: str) -> psycopg.Connection:
     Raises `psycopg.Error`.
     """
     conn = psycopg.connect(conninfo, autocommit=True, application_name="artist-bio-gen", **_ALIVE)
-    try:
+    with on_failure(conn.close):
         conn.execute(
             "set jit = off; set enable_seqscan = off; set enable_hashjoin = off;"
             " set enable_mergejoin = off; set client_encoding = 'UTF8'"
         )
         if _show(conn, "synchronous_commit") in _WEAK_COMMITS:
             conn.execute("set synchronous_commit = on")
-    except BaseException:
-        conn.close()
-        raise
     return conn
 
 

@@ -17,7 +17,8 @@ from psycopg import sql
 from artist_bio_gen.database.connect import at_the_start, connect_first, table_identifier
 from artist_bio_gen.database.ids import IdKind
 from artist_bio_gen.database.migrate import has_commits
-from artist_bio_gen.database.store import BioStore, CommitRow, RowsRefusedError
+from artist_bio_gen.database.session import RowsRefusedError
+from artist_bio_gen.database.store import BioStore, CommitRow
 from artist_bio_gen.errors import LedgerError
 from artist_bio_gen.values import Head
 
@@ -63,7 +64,7 @@ class MendingStore(BioStore):
     ) -> Iterator[tuple[int, str, bytes]]:
         """(number, hash, exact line) of the commit rows above `after`, up to `last` (None: all),
         in order, page by page."""
-        while page := self._riding_out(partial(_page, ledger=ledger, after=after, last=last)):
+        while page := self._session.do(partial(_page, ledger=ledger, after=after, last=last)):
             for number, digest, line in page:
                 yield number, digest, line.encode()
                 after = number
@@ -79,7 +80,7 @@ class MendingStore(BioStore):
             assert row is not None
             return int(row[0]), int(row[1])
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     # ---- for restore ----------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class MendingStore(BioStore):
             ).fetchone()
             return row[0] if row else 0
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def put_aside_beyond(self, ledger: str, seq: int) -> None:
         """Takes commit rows above `seq` out; their lines are kept in replaced_bios."""
@@ -110,7 +111,7 @@ class MendingStore(BioStore):
                 [ledger, seq],
             )
 
-        self._riding_out(move)
+        self._session.do(move)
 
     def states(self, ledger: str, rows: Sequence[CommitRow]) -> list[RowState]:
         """What the database has of each of these lines, in one query."""
@@ -146,7 +147,7 @@ class MendingStore(BioStore):
             )
             return [row[0] for row in rows]
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def _insert(
         self, conn: psycopg.Connection, rows: Sequence[CommitRow], old: Head, new: Head
@@ -165,7 +166,7 @@ class MendingStore(BioStore):
 
     def _told(self, rows: Sequence[CommitRow], work: Callable[[psycopg.Connection], _T]) -> _T:
         try:
-            return self._riding_out(work)
+            return self._session.do(work)
         except RowsRefusedError as exc:
             raise LedgerError(
                 f"table {self.table} does not take lines {rows[0].seq} to {rows[-1].seq} of the"

@@ -20,47 +20,9 @@ RECORD_FAILURE = """
 """
 
 
-def failure_values(failed: Failed, ledger: str, run: str) -> list[object]:
-    return [
-        ledger,
-        failed.artist.id,
-        failed.artist.name,
-        run,
-        failed.kind,
-        # A reason quotes what a server said, which may be what text cannot hold.
-        failed.reason.replace("\0", "").encode("utf-8", "replace").decode(),
-        failed.attempts,
-        failed.transient,
-    ]
-
-
-def _in_statement(table: str) -> sql.Identifier:
-    # In a statement with parameters a single per cent sign begins a placeholder.
-    return table_identifier(table.replace("%", "%%"))
-
-
-def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
-    """One statement, one round trip: the head moves, or nothing is written. The bio's row is
-    updated first and inserted only where there is none (one that a trigger keeps from being updated
-    is there), so that a table needs no unique constraint, and columns of the user's that may not be
-    null only matter for new rows. A failure is noted only as long as it is the newest that is known
-    of its artist."""
-    # `sql_type` is one of the constants of ids.py. Texts are sent as binary (%b): psycopg escapes
-    # an array of texts letter by letter otherwise, which costs more than all else of a commit.
-    type_ = sql.SQL(kind.sql_type)
-    inserted = (
-        """
-        insert into {table} (id, name, bio)
-        select d.id::{type}, d.name, d.bio from d
-        where exists (select from moved)
-          and not exists (select from updated u where u.id = d.id::{type})
-          and not exists (select from {table} t where t.id = d.id::{type})
-        returning 1
-        """
-        if insert_missing
-        else "select 1 where false"
-    )
-    text = """
+# Texts are sent as binary (%b): psycopg escapes an array of texts letter by letter otherwise, which
+# costs more than all else of a commit.
+_COMMIT = """
     with moved as (
         update artist_bio_gen.heads set seq = %(new_seq)s, hash = %(new_hash)s, updated_at = now()
         where ledger = %(ledger)s and seq = %(old_seq)s and hash = %(old_hash)s
@@ -94,8 +56,46 @@ def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Comp
     select exists (select from moved),
         (select count(distinct id) from updated) + (select count(*) from inserted),
         pg_current_xact_id()::text
-    """
-    return sql.SQL(text).format(
+"""
+
+_INSERT_MISSING = """
+        insert into {table} (id, name, bio)
+        select d.id::{type}, d.name, d.bio from d
+        where exists (select from moved)
+          and not exists (select from updated u where u.id = d.id::{type})
+          and not exists (select from {table} t where t.id = d.id::{type})
+        returning 1
+"""
+
+
+def failure_values(failed: Failed, ledger: str, run: str) -> list[object]:
+    return [
+        ledger,
+        failed.artist.id,
+        failed.artist.name,
+        run,
+        failed.kind,
+        # A reason quotes what a server said, which may be what text cannot hold.
+        failed.reason.replace("\0", "").encode("utf-8", "replace").decode(),
+        failed.attempts,
+        failed.transient,
+    ]
+
+
+def _in_statement(table: str) -> sql.Identifier:
+    # In a statement with parameters a single per cent sign begins a placeholder.
+    return table_identifier(table.replace("%", "%%"))
+
+
+def commit_statement(table: str, kind: IdKind, insert_missing: bool) -> sql.Composed:
+    """One statement, one round trip: the head moves, or nothing is written. The bio's row is
+    updated first and inserted only where there is none (one that a trigger keeps from being updated
+    is there), so that a table needs no unique constraint, and columns of the user's that may not be
+    null only matter for new rows. A failure is noted only as long as it is the newest that is known
+    of its artist."""
+    type_ = sql.SQL(kind.sql_type)  # one of the constants of ids.py
+    inserted = _INSERT_MISSING if insert_missing else "select 1 where false"
+    return sql.SQL(_COMMIT).format(
         inserted=sql.SQL(inserted).format(table=_in_statement(table), type=type_),
         table=_in_statement(table),
         type=type_,

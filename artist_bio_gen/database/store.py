@@ -1,8 +1,8 @@
 """Bios and commit rows in Postgres.
 
 `BioStore.commit` puts a group of bios, one commit row per line and the new head into one
-transaction, and rides out what passes by itself: a lost connection (asking on a new one whether
-the commit went through), a restart, a full server. The caller holds the ledger's lock.
+transaction; when the connection was lost it asks on a new one whether the commit went through. The
+caller holds the ledger's lock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 import psycopg
-import tenacity
 
 from artist_bio_gen.database.begun import Begun, ledgers_at
-from artist_bio_gen.database.connect import connect, connect_first, describe, passes
-from artist_bio_gen.database.last_word import LastWord
+from artist_bio_gen.database.connect import describe, passes
+from artist_bio_gen.database.session import RowsRefusedError, Session, be_patient
 from artist_bio_gen.database.statements import (
     PAGE_OF_COMMITS,
     RECORD_FAILURE,
@@ -30,35 +29,15 @@ from artist_bio_gen.database.statements import (
     known_statement,
 )
 from artist_bio_gen.database.table import check_table
-from artist_bio_gen.errors import ConfigError, LedgerError, LimitError, StoppedError
+from artist_bio_gen.errors import ConfigError, LedgerError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.values import NO_ROW, Failed, Head
 
 _T = TypeVar("_T")
 
-_IDLE = psycopg.pq.TransactionStatus.IDLE
-UNIQUE_VIOLATION = "23505"
-# Data, constraint, a function's or view's refusal, a limit such as an index entry's size, the
-# user's own trigger: with another row it may go well.
-_ROW_CLASSES = ("21", "22", "23", "38", "39", "44", "54", "P0")
-
 
 class HeadMovedError(LedgerError):
     """The database's head is not where the ledger's is: reconcile, then try again."""
-
-
-class RowsRefusedError(Exception):
-    """The database refuses one of these rows (too long, a constraint, a duplicate)."""
-
-    def __init__(self, reason: str, *, duplicate: bool, may_pass: bool = False) -> None:
-        """`duplicate`: another process was first with this artist's bio; `may_pass`: a row
-        of the same key may have come in, or gone, at the same moment."""
-        super().__init__(reason)
-        self.duplicate = duplicate
-        self.may_pass = may_pass
-
-
-class _PassingError(Exception):
-    """What may be gone at the next attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +109,15 @@ class BioStore:
         self._conninfo = conninfo
         self.table = table
         self._insert_missing = insert_missing
-        self._max_wait = max_wait
-        self._on_trouble = on_trouble
-        self._on_recovery = on_recovery
-        self._sleep = sleep
-        self._last_word = LastWord()
-        self._conn: psycopg.Connection | None = connect_first(conninfo)
-        try:
-            self._riding_out(self._look_at_table)
-        except BaseException:
-            self.close()
-            raise
+        self._session = Session(
+            conninfo,
+            max_wait=max_wait,
+            on_trouble=on_trouble,
+            on_recovery=on_recovery,
+            sleep=sleep,
+        )
+        with on_failure(self.close):
+            self._session.do(self._look_at_table)
 
     def __enter__(self) -> Self:
         return self
@@ -149,21 +126,15 @@ class BioStore:
         self.close()
 
     def close(self) -> None:
-        self._last_word.close()
-        self._disconnect()
+        self._session.close()
 
     def break_off_in(self, seconds: float) -> None:
         """From then on what takes the server long ends in StoppedError, as does all work after it.
         Called from any thread. A commit that was broken off is found, or not, by the next start."""
-        self._last_word.is_due_in(seconds)
-
-    def _disconnect(self) -> None:
-        if self._conn is not None:
-            self._conn.close()
-            self._conn = None
+        self._session.break_off_in(seconds)
 
     def _look_at_table(self, conn: psycopg.Connection) -> None:
-        _be_patient(conn)
+        be_patient(conn)
         self.id_kind, self._table_name = check_table(conn, self.table)
         self._commit_sql = commit_statement(self.table, self.id_kind, self._insert_missing)
         self._known_sql = known_statement(self.table, self.id_kind)
@@ -174,7 +145,7 @@ class BioStore:
     def head(self, ledger: str) -> Head | None:
         """The head as the database has it, once whoever moves it just now has done so; None when it
         does not know this ledger. ConfigError when the ledger belongs to another table."""
-        return self._riding_out(partial(_head_for, ledger=ledger, table=self._table_name))
+        return self._session.do(partial(_head_for, ledger=ledger, table=self._table_name))
 
     def create_head(self, head: Head, path: str) -> None:
         """Makes a new ledger known. Does nothing when it is."""
@@ -193,11 +164,11 @@ class BioStore:
                 ],
             )
 
-        self._riding_out(insert)
+        self._session.do(insert)
 
     def ledgers_at(self, path: str) -> Begun:
         """The ledgers that were begun at this absolute path and have lines."""
-        return self._riding_out(partial(ledgers_at, path=path))
+        return self._session.do(partial(ledgers_at, path=path))
 
     def line_hash(self, ledger: str, seq: int) -> str | None:
         """Hash of the commit row with this number, None without one."""
@@ -209,7 +180,7 @@ class BioStore:
             ).fetchone()
             return None if row is None else str(row[0])
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def count_lines(self, ledger: str, last: int) -> int:
         """How many of the lines up to this number have a commit row. Takes about a second for ten
@@ -223,11 +194,11 @@ class BioStore:
             ).fetchone()
             return 0 if counted is None else int(counted[0])
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def lines_after(self, ledger: str, seq: int) -> Iterator[tuple[int, str, bytes]]:
         """(number, hash, exact line) of the commit rows above `seq`, in order, page by page."""
-        while page := self._riding_out(partial(_page_of_lines, ledger=ledger, seq=seq)):
+        while page := self._session.do(partial(_page_of_lines, ledger=ledger, seq=seq)):
             for number, digest, line in page:
                 yield number, digest, line.encode()
                 seq = number
@@ -254,7 +225,7 @@ class BioStore:
             with conn.transaction():
                 return self._insert(conn, rows, old, new)
 
-        return self._riding_out(attempt)
+        return self._session.do(attempt)
 
     def record(self, failures: Sequence[Failed], *, ledger: str, run: str) -> None:
         """Notes failures, the newest for each artist."""
@@ -264,7 +235,7 @@ class BioStore:
                 for failed in failures:
                     conn.execute(RECORD_FAILURE, failure_values(failed, ledger, run))
 
-        self._riding_out(insert)
+        self._session.do(insert)
 
     def _insert(
         self, conn: psycopg.Connection, rows: Sequence[CommitRow], old: Head, new: Head
@@ -328,7 +299,7 @@ class BioStore:
 
     def ask(self, question: Callable[[psycopg.Connection], _T]) -> _T:
         """What `question` finds out by reading, ridden out as everything here."""
-        return self._riding_out(question)
+        return self._session.do(question)
 
     def known(self, ledger: str, ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these artists (ids in canonical form), in one query."""
@@ -338,7 +309,7 @@ class BioStore:
             rows = conn.execute(self._known_sql, asked)
             return {row[0]: Known(*row[1:]) for row in rows}
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def page_of_commits(
         self, ledger: str, *, after: int, limit: int, prompt_sha256: str, one_bio_each: bool
@@ -361,7 +332,7 @@ class BioStore:
                 return Page(rows, last or after, (), ())
             return Page(rows, last, ids.split("\n"), fingerprints.split("\n"))
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     # ---- runs -----------------------------------------------------------------------------
 
@@ -373,7 +344,7 @@ class BioStore:
                 [run, ledger, socket.gethostname(), os.getpid(), version, json.dumps(settings)],
             )
 
-        self._riding_out(insert)
+        self._session.do(insert)
 
     def make_known(self, ledger: str, runs: Mapping[str, str]) -> None:
         """Notes runs that only the ledger tells of, with the moment of their first line."""
@@ -390,7 +361,7 @@ class BioStore:
                 {"ledger": ledger, "runs": list(runs), "times": list(runs.values())},
             )
 
-        self._riding_out(insert)
+        self._session.do(insert)
 
     def end_run(self, run: str, exit_code: int, counts: Mapping[str, Any]) -> None:
         def update(conn: psycopg.Connection) -> None:
@@ -400,7 +371,7 @@ class BioStore:
                 [exit_code, json.dumps(counts), run],
             )
 
-        self._riding_out(update)
+        self._session.do(update)
 
     def writing_anew(self, ledger: str) -> tuple[int, str] | None:
         """(number, input) of a run with --again that is not finished: bios up to that number
@@ -414,7 +385,7 @@ class BioStore:
             ).fetchone()
             return None if row is None else (row[0], row[1])
 
-        return self._riding_out(ask)
+        return self._session.do(ask)
 
     def set_writing_anew(self, ledger: str, after: int | None, source: str | None) -> None:
         def update(conn: psycopg.Connection) -> None:
@@ -425,7 +396,7 @@ class BioStore:
                 {"after": after, "source": source, "ledger": ledger},
             )
 
-        self._riding_out(update)
+        self._session.do(update)
 
     def has_transient_failures(self, ledger: str, run: str) -> bool:
         """Did calls of this run fail in a way that the next resume takes again?"""
@@ -440,78 +411,7 @@ class BioStore:
                 > 0
             )
 
-        return self._riding_out(ask)
-
-    # ---- riding out -----------------------------------------------------------------------
-
-    def _riding_out(self, work: Callable[[psycopg.Connection], _T]) -> _T:
-        """Calls `work` with a live connection, again for as long as what fails may pass."""
-        try:
-            return self._attempt(work)
-        except _PassingError as exc:
-            self._on_trouble(str(exc))
-        # Set up only now: it is garbage in circles, and there are many transactions.
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingError),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=5),
-            stop=tenacity.stop_after_delay(self._max_wait),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            result: _T = retrying(self._attempt, work)
-        except _PassingError as exc:
-            raise LimitError(
-                f"{describe(self._conninfo)}: away for more than {self._max_wait:g} s ({exc});"
-                " what was paid for is in the journal: --resume when the database is back"
-            ) from exc
-        except (RowsRefusedError, ConfigError, LedgerError):
-            self._on_recovery()  # it answered, be it with another error
-            raise
-        self._on_recovery()
-        return result
-
-    def _attempt(self, work: Callable[[psycopg.Connection], _T]) -> _T:
-        try:
-            if self._conn is None or self._conn.closed:
-                self._conn = connect(self._conninfo)
-                _be_patient(self._conn)
-            with self._last_word.over(self._conn):
-                return work(self._conn)
-        except psycopg.Error as exc:
-            if self._conn is not None and self._conn.info.transaction_status != _IDLE:
-                self._disconnect()  # lost, or not even rolling back went well
-            if self._last_word.broken_off:
-                raise StoppedError("the database takes too long") from exc
-            raise _sorted_error(exc, describe(self._conninfo)) from exc
-
-
-def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
-    """Tells apart what may pass, what a row is guilty of, and what needs a person. By SQLSTATE
-    (PostgreSQL manual, appendix A); a lost connection has none."""
-    state = exc.sqlstate
-    text = str(exc).strip()
-    if passes(exc):
-        return _PassingError(text)
-    if state is None:
-        if isinstance(exc, psycopg.DataError):
-            return RowsRefusedError(text, duplicate=False)
-    elif state.startswith(_ROW_CLASSES):
-        duplicate = exc.diag.constraint_name == "one_bio_per_generation"
-        return RowsRefusedError(
-            text, duplicate=duplicate, may_pass=state == UNIQUE_VIOLATION and not duplicate
-        )
-    return ConfigError(f"{where}: {text} (SQLSTATE {state})")
-
-
-def _be_patient(conn: psycopg.Connection) -> None:
-    """No wait inside of the server is for ever: a lock that somebody else holds, or a backend of
-    ours whose client has gone, shows as trouble that is told and can be stopped."""
-    conn.execute(
-        "set lock_timeout = '5s'; set idle_in_transaction_session_timeout = '60s';"
-        " set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10;"
-        " set tcp_keepalives_count = 3"
-    )
+        return self._session.do(ask)
 
 
 # With FOR UPDATE an answer waits for a transaction of a lost connection, or of a dead process,

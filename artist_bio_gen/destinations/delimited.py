@@ -61,7 +61,7 @@ class DelimitedDestination(Destination):
     def _finish(self) -> None:
         draft = self._drafts[0]
         if len(self._parts) > 1:
-            self._file.close()
+            self._file.flush()
             draft = self._widened(draft.path)
         draft.put_in_place()
 

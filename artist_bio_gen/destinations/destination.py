@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import math
 import os
+import re
+import stat
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import orjson
 
 from artist_bio_gen.errors import LimitError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.stream import Chunk
 from artist_bio_gen.values import Json, path_text
 
@@ -22,11 +25,11 @@ _BUFFER = 256 * 1024
 
 
 class Draft:
-    """A file that is written under another name, in the same folder as its place."""
+    """A file that is written under another name, in the same folder as its place. It is locked
+    while its owner lives: one that is not was left by a process that was killed."""
 
     def __init__(self, place: Path) -> None:
-        fd, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-        self.path = Path(name)
+        fd, self.path = _locked_draft(place)
         self.file = os.fdopen(fd, "wb", _BUFFER)
         self._place = place
 
@@ -34,8 +37,8 @@ class Draft:
         """On disk, under the name that it is meant to have."""
         self.file.flush()
         os.fsync(self.file.fileno())
-        self.file.close()
         self.path.replace(self._place)
+        self.file.close()
         folder = os.open(self._place.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
@@ -48,6 +51,34 @@ class Draft:
         self.path.unlink(missing_ok=True)
 
 
+def _locked_draft(place: Path) -> tuple[int, Path]:
+    while True:
+        fd, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.lexists(name):
+            return fd, Path(name)
+        os.close(fd)  # somebody took it for one that was left, before it was locked
+
+
+def remove_left_over(place: Path) -> None:
+    """Removes the drafts for this place whose owners live no more."""
+    ours = re.compile(re.escape(f".{place.name}.") + r"[a-z0-9_]{8}")  # as tempfile names them
+    there: list[Path] = []
+    with contextlib.suppress(OSError):  # one may write into a folder that one cannot list
+        there += place.parent.iterdir()
+    for found in filter(lambda path: ours.fullmatch(path.name), there):
+        with contextlib.suppress(OSError):
+            fd = os.open(found, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                known = os.fstat(fd)
+                if stat.S_ISREG(known.st_mode) and known.st_uid == os.geteuid():
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found.unlink()
+            finally:
+                os.close(fd)
+
+
 class Destination(ABC):
     """Takes chunks of rows. To be used with `with`: at the end of the block the file is in place,
     on disk; an error in it leaves none. LimitError when the disk takes no more."""
@@ -56,12 +87,9 @@ class Destination(ABC):
         self.path = path
         self.rows_written = 0
         self._drafts: list[Draft] = []
-        try:
-            with self._writing():
-                self._begin()
-        except BaseException:
-            self.abort()
-            raise
+        with on_failure(self.abort), self._writing():
+            remove_left_over(path)
+            self._begin()
 
     def write(self, chunk: Chunk) -> None:
         """Takes the sound rows of the chunk: all of them or, when it raises, none, so that they can
@@ -112,14 +140,9 @@ class Destination(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if exc is None:
+            if kind is None:
                 self.close()
         finally:
             self.abort()
@@ -148,9 +171,9 @@ def unwritable(
             except UnicodeEncodeError:
                 reason = "half a character (a lone surrogate); take it out"
             except (ValueError, TypeError) as found:
-                reason = str(found)
+                reason = f"{found}; leave it out, or write another format"
             else:
                 continue
             where = f"row {number}, column {column!r}"
             return UsageError(f"{path_text(path)}: {where} cannot be written: {reason}")
-    return UsageError(f"{path_text(path)}: a row cannot be written: {exc}")
+    return UsageError(f"{path_text(path)}: a row cannot be written: {exc}; write another format")

@@ -141,14 +141,8 @@ def make_generate(
     parameters: dict[str, Json] = {k: v for k, v in given.items() if v is not None}
     body = request_body(transport.base_url, api, model, prompt, parameters)
     prompt_sha256 = fingerprint(model, prompt, parameters)
-    if isinstance(prompt, StoredPrompt):
-        about = f"model {model}" if model else f"prompt {prompt.id}"
-        begins: dict[str, Json] = {"prompt_id": prompt.id, "version": prompt.version}
-    else:
-        about = f"model {model}" if model else "the server's model"
-        begins = {"prompt": prompt.name, "version": prompt.version}
+    about, begins = _told_of(model, prompt)
     path = PATHS[api]
-
     served = threading.Event()
 
     def generate(artist: Artist, request_id: str) -> Bio:
@@ -170,12 +164,7 @@ def make_generate(
             served.set()
         return Bio(
             text=answer.text,
-            request={
-                **begins,
-                "variables": variables,
-                "model": model,
-                "parameters": parameters,
-            },
+            request={**begins, "variables": variables, "model": model, "parameters": parameters},
             prompt_sha256=prompt_sha256,
             response_id=answer.response_id,
             created=answer.created,
@@ -187,6 +176,15 @@ def make_generate(
         )
 
     return generate
+
+
+def _told_of(model: str | None, prompt: Prompt | StoredPrompt) -> tuple[str, Mapping[str, Json]]:
+    """What an error says was called, and what a bio's request begins with."""
+    if isinstance(prompt, StoredPrompt):
+        about = f"model {model}" if model else f"prompt {prompt.id}"
+        return about, {"prompt_id": prompt.id, "version": prompt.version}
+    about = f"model {model}" if model else "the server's model"
+    return about, {"prompt": prompt.name, "version": prompt.version}
 
 
 def choose_model(transport: Transport, *, today: datetime.date) -> str:

@@ -29,10 +29,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from artist_bio_gen.errors import CallFailed, ConfigError, LimitError, Unavailable
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.generator.catalogue import choose, make_ready, models_dir
 from artist_bio_gen.generator.weights import Say, size_text
 
@@ -121,23 +121,15 @@ class LocalModel:
         )
         self._reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._reader.start()
-        try:
+        with on_failure(self._end):
             self.base_url = f"{self._address()}/v1"
-        except BaseException:
-            self._end()
-            raise
         self._say(
             f"local model ready in {self._clock() - begun:.1f} s: {self.model},"
             f" {self._slots} at a time, {self._threads} threads, at {self.base_url}"
         )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     @property

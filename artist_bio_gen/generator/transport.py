@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from artist_bio_gen.errors import CallFailed
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.generator.address import (
     USER_AGENT,
     Address,
@@ -194,16 +195,13 @@ class LeanTransport:
         first = self._proxy or self._address
         try:
             sock = _open(first.host, first.port, deadline, self._clock)
-            try:
+            with on_failure(sock.close):
                 if self._proxy and self._address.scheme == "https":
                     self._tunnel(sock, deadline)
                 if self._tls is not None and self._address.scheme == "https":
                     sock.settimeout(_left(deadline, self._clock))
                     return self._tls.wrap_socket(sock, server_hostname=self._address.host)
                 return PatientSocket(sock)
-            except BaseException:
-                sock.close()
-                raise
         except ssl.SSLCertVerificationError as exc:
             raise untrusted(self._address, exc) from exc
         except (OSError, BadReply) as exc:
@@ -233,12 +231,7 @@ class LeanTransport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -255,16 +248,12 @@ def _open(host: str, port: int, deadline: float, clock: Callable[[], float]) -> 
     for family, kind, protocol, _, where in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_left(deadline, clock))
-            sock.connect(where)
-            for option in SOCKET_OPTIONS:
-                sock.setsockopt(*option)
+            with on_failure(sock.close):
+                sock.settimeout(_left(deadline, clock))
+                sock.connect(where)
+                for option in SOCKET_OPTIONS:
+                    sock.setsockopt(*option)
+                return sock
         except OSError as exc:
-            sock.close()
             failure = exc
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
     raise failure

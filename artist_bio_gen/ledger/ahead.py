@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.ledger.line import HASH_TAIL, is_first_bio, seq_of
 from artist_bio_gen.ledger.segments import LONGEST_LINE
 
@@ -111,21 +112,10 @@ class _Readers:
         self.told = os.fdopen(answers, "rb")
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
-            os.write(put, asked)
-            for _ in range(processes):
-                self._processes.append(
-                    subprocess.Popen(
-                        [sys.executable, "-P", "-c", _MAIN, json.dumps(sys.path), os.fspath(path)],
-                        stdin=questions,
-                        stdout=answer,
-                        stderr=subprocess.DEVNULL,
-                        # Ctrl+C is for the run, which ends them.
-                        process_group=0,
-                    )
-                )
-        except BaseException:
-            self.__exit__()
-            raise
+            with on_failure(self.__exit__):
+                os.write(put, asked)
+                for _ in range(processes):
+                    self._processes.append(_reader(path, questions, answer))
         finally:
             for each in (questions, put, answer):
                 os.close(each)
@@ -139,6 +129,16 @@ class _Readers:
             process.terminate()
         for process in self._processes:
             process.wait()
+
+
+def _reader(path: Path, questions: int, answer: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _MAIN, json.dumps(sys.path), os.fspath(path)],
+        stdin=questions,
+        stdout=answer,
+        stderr=subprocess.DEVNULL,
+        process_group=0,  # Ctrl+C is for the run, which ends them
+    )
 
 
 def serve(path: str) -> None:

@@ -12,9 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from artist_bio_gen.errors import LedgerFileError
+from artist_bio_gen.failing import on_failure
 
 PRIVATE = 0o600
 """Mode of every file the program makes: ledgers hold catalogue data and paid texts."""
@@ -106,13 +108,10 @@ def open_locked(calls: FileCalls, path: Path, flags: int) -> int | None:
     process holds it."""
     fd = calls.open(str(path), flags | os.O_CLOEXEC, PRIVATE)
     try:
-        calls.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with on_failure(partial(os.close, fd)):
+            calls.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
         return None
-    except BaseException:
-        os.close(fd)
-        raise
     return fd
 
 

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import orjson
@@ -27,6 +26,7 @@ from artist_bio_gen.errors import (
     StoppedError,
     UsageError,
 )
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.ledger.check import Checked, Scan, reading, scan_file
 from artist_bio_gen.ledger.files import (
     PRIVATE,
@@ -156,27 +156,19 @@ class Ledger:
             raise UsageError(f"{path}: there is no ledger")
         ledger = cls(path, "", -1, files, cancelled)
         try:
-            if not path.exists():
-                raise UsageError(f"{path}: there is no ledger")
-            ledger._open_newest()
-            ledger._take_id(_find_id(path))
+            with on_failure(ledger.close):
+                if not path.exists():
+                    raise UsageError(f"{path}: there is no ledger")
+                ledger._open_newest()
+                ledger._take_id(_find_id(path))
         except OSError as exc:
-            ledger.close()
             raise LedgerFileError(f"{path}: cannot be opened: {exc.strerror}") from exc
-        except BaseException:
-            ledger.close()
-            raise
         return ledger
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

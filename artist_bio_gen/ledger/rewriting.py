@@ -8,11 +8,13 @@ import glob
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
 
 from artist_bio_gen.errors import LedgerError, LedgerFileError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.ledger.files import PRIVATE, FileCalls, sync_folder, write_all, write_file
 from artist_bio_gen.ledger.mending import Begin, Mending, Superseded, Taken
 from artist_bio_gen.ledger.segments import Segment, beside
@@ -35,26 +37,28 @@ def rewrite(
     into its name. LedgerFileError when a file call fails: what was not replaced is as it was."""
     kept: dict[Path, Path | None] = {}
     try:
-        _write_anew(changed, way, files)
-        if (way.seq, way.hash) != (head.seq, head.hash):
-            raise LedgerError(
-                f"{ledger}: it or the database was changed during the repair; repair it again"
-            )
-        # The newest first: where a file begins is read from the file itself, and tells where the
-        # one before it ends.
-        for path in reversed(changed):
-            kept[path] = _put_in_place(ledger, path, stamp, files)
-    except BaseException as exc:
-        for path in changed:
-            with suppress(OSError):
-                files.unlink(str(_new(path)))
-        if isinstance(exc, OSError):
-            raise LedgerFileError(
-                f"{ledger}: could not be mended ({exc.strerror}); nothing of it is lost. Mend the"
-                " disk, then repair it again"
-            ) from exc
-        raise
+        with on_failure(partial(_remove_new, changed, files)):
+            _write_anew(changed, way, files)
+            if (way.seq, way.hash) != (head.seq, head.hash):
+                raise LedgerError(
+                    f"{ledger}: it or the database was changed during the repair; repair it again"
+                )
+            # The newest first: where a file begins is read from the file itself, and tells where
+            # the one before it ends.
+            for path in reversed(changed):
+                kept[path] = _put_in_place(ledger, path, stamp, files)
+    except OSError as exc:
+        raise LedgerFileError(
+            f"{ledger}: could not be mended ({exc.strerror}); nothing of it is lost. Mend the"
+            " disk, then repair it again"
+        ) from exc
     return kept
+
+
+def _remove_new(changed: Sequence[Path], files: FileCalls) -> None:
+    for path in changed:
+        with suppress(OSError):
+            files.unlink(str(_new(path)))
 
 
 def _write_anew(changed: Sequence[Path], way: Mending, files: FileCalls) -> None:

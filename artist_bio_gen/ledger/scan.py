@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -176,48 +177,74 @@ def scan(
     """Reads the lines that begin in [start, stop), and none behind line `last`, where a segment
     ends. `wanted` are hashes to look out for."""
     pieces: list[Piece] = []
-    stretch: Stretch | None = None
-    keys: defaultdict[int, bytearray] = defaultdict(bytearray)
-    runs: dict[bytes, list[int]] = {}
-    anchors: list[tuple[str, int]] = []
-    lines = 0
+    count = 0
     ended = False
-    seq, prev = -1, ""
-    gathered = _Gathered()
-    sha256, blake2b = hashlib.sha256, hashlib.blake2b
     with path.open("rb", buffering=_BLOCK) as file:
         offset = _begin(file, start)
-        for data in iter(partial(file.readline, LONGEST_LINE), b""):
-            if offset >= stop:
-                break
+        lines = iter(partial(file.readline, LONGEST_LINE), b"")
+        whole = _WholeLines(lines, stop, last, wanted, with_batches)
+        data = next(lines, b"")
+        while data and offset < stop and not ended:
+            place = read_place(data)
+            if place is None:
+                _add_rubble(pieces, offset, data)
+                offset += len(data)
+                data = next(lines, b"")
+            elif last is not None and place.seq > last:
+                ended = True
+            else:
+                stretch = Stretch(offset, place)
+                pieces.append(stretch)
+                data = whole.follow(stretch, data)
+                offset = stretch.end
+                count += stretch.last - place.seq + 1
+                ended = stretch.last == last
+    runs = {_run(field): (count, seq, at) for field, (count, seq, at) in whole.runs.items()}
+    return Part(pieces, offset, count, ended, dict(whole.keys), runs, whole.anchors)
+
+
+class _WholeLines:
+    """What is noted of the whole lines of a range, as `Part` has it; a run is known by its field
+    here. `lines` are those of the file that are not read yet."""
+
+    def __init__(
+        self,
+        lines: Iterator[bytes],
+        stop: int,
+        last: int | None,
+        wanted: Collection[str],
+        with_batches: bool,
+    ) -> None:
+        self._lines = lines
+        self._stop = stop
+        self._last = last
+        self._wanted = wanted
+        self._gathered = _Gathered() if with_batches else None
+        self.keys: defaultdict[int, bytearray] = defaultdict(bytearray)
+        self.runs: dict[bytes, list[int]] = {}
+        self.anchors: list[tuple[str, int]] = []
+
+    def follow(self, stretch: Stretch, first: bytes) -> bytes:
+        """Reads a stretch to its end; `first` is its first line. Gives the line that was read and
+        is none of it, b"" without one."""
+        stop, last, wanted, gathered = self._stop, self._last, self._wanted, self._gathered
+        keys, runs = self.keys, self.runs
+        sha256, blake2b = hashlib.sha256, hashlib.blake2b
+        offset, seq, prev = stretch.offset, stretch.begins.seq - 1, stretch.begins.prev
+        left = b""
+        for data in chain((first,), self._lines):
             digest = sha256(data[: -HASH_TAIL - 1]).hexdigest()
             at = data.rfind(b',"seq":')
-            seq += 1
-            mark = b'%d,"generation":' % seq
+            mark = b'%d,"generation":' % (seq + 1)
             id_end = data.find(_NAME)
-            if not (
+            if offset >= stop or not (
                 data.endswith(f',"prev":"{prev}","hash":"{digest}"}}\n'.encode())
                 and data.startswith(mark, at + 7)
                 and id_end > 0
             ):
-                # The first line of a stretch, or none.
-                if stretch is not None:
-                    gathered.leave(stretch)
-                place = read_place(data)
-                if place is None:
-                    seq, prev, stretch = -1, "", None
-                    _add_rubble(pieces, offset, data)
-                    offset += len(data)
-                    continue
-                if last is not None and place.seq > last:
-                    ended = True
-                    break
-                seq = place.seq
-                mark = b'%d,"generation":' % seq
-                stretch = Stretch(offset, place)
-                pieces.append(stretch)
-            assert stretch is not None
-            lines += 1
+                left = data
+                break
+            seq += 1
             prev = digest
             after = at + 7 + len(mark)
             comma = data.index(b",", after)
@@ -229,66 +256,51 @@ def scan(
             else:
                 seen[0] += 1
             if wanted and digest in wanted:
-                anchors.append((digest, seq))
-            if with_batches:
+                self.anchors.append((digest, seq))
+            if gathered is not None:
                 if len(data) > _MOST_TOGETHER:
                     gathered.leave(stretch)  # a copy of it would double the memory
-                gathered.lines.append(data)
-                gathered.hashes.append(digest)
-                gathered.generations.append(data[after:comma])
-                gathered.ids.append(data[_ID_AT:id_end])
-                gathered.texts.append(data[_text_at(data, at)])
+                generation, artist_id = data[after:comma], data[_ID_AT:id_end]
+                text = data[_text_at(data, at)]
+                gathered.lines.append((data, digest, generation, artist_id, text))
             offset += len(data)
             stretch.end, stretch.last, stretch.hash = offset, seq, digest
-            if with_batches and (not seq % TOGETHER or len(data) > _MOST_TOGETHER):
+            if gathered is not None and (not seq % TOGETHER or len(data) > _MOST_TOGETHER):
                 gathered.leave(stretch)
             if seq == last:
-                ended = True
                 break
-    if stretch is not None:
-        gathered.leave(stretch)
-    return Part(
-        pieces,
-        offset,
-        lines,
-        ended,
-        dict(keys),
-        {_run(field): (count, seq, at) for field, (count, seq, at) in runs.items()},
-        anchors,
-    )
+        if gathered is not None:
+            gathered.leave(stretch)
+        return left
 
 
 class _Gathered:
-    """What is known of the lines of a stretch that are in no batch yet: their numbers come in when
-    they leave, and what is escaped is read then, all at once."""
+    """The lines of a stretch that are in no batch yet, each with its hash, generation, artist's id
+    and text, as they stand in it: their numbers come in when they leave, and what is escaped is
+    read then, all at once."""
 
-    __slots__ = ("generations", "hashes", "ids", "lines", "texts")
+    __slots__ = ("lines",)
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.hashes: list[str] = []
-        self.generations: list[bytes] = []
-        self.ids: list[bytes] = []  # as they stand in the line, without quotation marks
-        self.texts: list[bytes] = []
+        self.lines: list[tuple[bytes, str, bytes, bytes, bytes]] = []
 
     def leave(self, stretch: Stretch) -> None:
         """They are the last ones of the stretch."""
-        if not (count := len(self.lines)):
+        if not self.lines:
             return
-        lines = b"".join(self.lines)
+        each, hashes, generations, quoted_ids, quoted = zip(*self.lines, strict=True)
+        self.lines.clear()
+        lines = b"".join(each)
         ids = texts = facts = None
         if len(lines) <= _MOST_TOGETHER:
-            ids, texts = _decoded(self.ids, b"\n"), _decoded(self.texts, NEXT_TEXT)
+            ids, texts = _decoded(quoted_ids, b"\n"), _decoded(quoted, NEXT_TEXT)
         if ids is not None and texts is not None:
-            hashes = " ".join(self.hashes).encode()
-            facts = Facts(hashes, b" ".join(self.generations), ids, texts)
-        first, offset = stretch.last - count + 1, stretch.end - len(lines)
-        stretch.batches.append(Batch(first, count, offset, lines, facts))
-        for gathered in (self.lines, self.hashes, self.generations, self.ids, self.texts):
-            gathered.clear()
+            facts = Facts(" ".join(hashes).encode(), b" ".join(generations), ids, texts)
+        first, offset = stretch.last - len(each) + 1, stretch.end - len(lines)
+        stretch.batches.append(Batch(first, len(each), offset, lines, facts))
 
 
-def _decoded(quoted: list[bytes], between: bytes) -> bytes | None:
+def _decoded(quoted: Sequence[bytes], between: bytes) -> bytes | None:
     """JSON texts without their quotation marks, as the database holds them, joined. None where
     that would not tell one from the next."""
     joined = between.join(quoted)

@@ -6,9 +6,11 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from artist_bio_gen.errors import LedgerFileError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.ledger.files import FileCalls, sync_folder, write_all
 
 _BLOCK = 256 * 1024
@@ -45,20 +47,17 @@ def whole_file(files: FileCalls, path: Path) -> Iterator[Callable[[bytes], None]
         size = 0
 
     try:
-        try:
-            yield write
-            if waiting:
-                hand_over()
-            files.fsync(fd)
-        finally:
-            os.close(fd)
-        files.rename(temporary, str(path))
+        with on_failure(partial(Path(temporary).unlink, missing_ok=True)):
+            try:
+                yield write
+                if waiting:
+                    hand_over()
+                files.fsync(fd)
+            finally:
+                os.close(fd)
+            files.rename(temporary, str(path))
     except OSError as exc:
-        Path(temporary).unlink(missing_ok=True)
         raise _cannot(path, exc) from exc
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     sync_folder(files, path.parent)
 
 

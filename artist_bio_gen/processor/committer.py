@@ -14,12 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from artist_bio_gen.database.store import (
-    BioStore,
-    CommitRow,
-    HeadMovedError,
-    RowsRefusedError,
-)
+from artist_bio_gen.database.session import RowsRefusedError
+from artist_bio_gen.database.store import BioStore, CommitRow, HeadMovedError
 from artist_bio_gen.errors import LedgerError, LedgerFileError, LimitError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.ledger import Ledger
@@ -104,35 +100,9 @@ class Committer:
         noted = [failed for failed in failures if failed.kind != DUPLICATE]
         if noted:
             self._store.record(noted, ledger=self._ledger.id, run=run)
-        self._tell(
-            "failed",
-            [
-                {
-                    "run": run,
-                    "artist_id": failed.artist.id,
-                    "artist_name": failed.artist.name,
-                    "kind": failed.kind,
-                    "reason": failed.reason,
-                    "attempts": failed.attempts,
-                    "transient": failed.transient,
-                    "usage": _usage(failed.usage),
-                    "recovered": dead_run is not None,
-                }
-                for failed in failures
-            ],
-        )
-        self._tell(
-            "rejected",
-            [
-                {
-                    "run": run,
-                    "row": row.row,
-                    "file": row.file or None,
-                    "reason": row.reason,
-                }
-                for row in rejected
-            ],
-        )
+        recovered = dead_run is not None
+        self._tell("failed", [_failed(failed, run, recovered=recovered) for failed in failures])
+        self._tell("rejected", [_rejected(row, run) for row in rejected])
         if self._trouble is not None:
             raise self._trouble
         return [*done, *failures, *rejected]
@@ -285,6 +255,24 @@ def _appended(draft: Draft, line: Line) -> dict[str, object]:
         "seq": line.seq,
         "hash": line.hash,
     }
+
+
+def _failed(failed: Failed, run: str, *, recovered: bool) -> dict[str, object]:
+    return {
+        "run": run,
+        "artist_id": failed.artist.id,
+        "artist_name": failed.artist.name,
+        "kind": failed.kind,
+        "reason": failed.reason,
+        "attempts": failed.attempts,
+        "transient": failed.transient,
+        "usage": _usage(failed.usage),
+        "recovered": recovered,
+    }
+
+
+def _rejected(row: Rejected, run: str) -> dict[str, object]:
+    return {"run": run, "row": row.row, "file": row.file or None, "reason": row.reason}
 
 
 def _usage(usage: Usage | None) -> Mapping[str, int | None] | None:

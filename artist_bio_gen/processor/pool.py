@@ -124,7 +124,7 @@ class Processor:
             self._control.stop("error", exc)
         except MemoryError:
             self._control.stop("error", out_of_memory())
-        except BaseException:
+        except BaseException:  # whatever it is, the threads have to end
             self._control.stop("error")
             raise
         finally:

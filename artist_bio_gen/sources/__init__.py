@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from artist_bio_gen.config.options import Option, options_of
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.masking import mask_address
 from artist_bio_gen.sources import formats
 from artist_bio_gen.sources.content import Content
@@ -53,9 +54,10 @@ def open_source(
     address of the web or of an object store, or a database's.
 
     `more` are fields of `SourceOptions` (docs/options.md), as in `open_source("a.csv",
-    max_rows=10)`; they go before those of `options`. Nothing is read, or waited for, once it is
-    `cancelled`: then StoppedError is raised. `progress` is told now and then how far it is. `guard`
-    watches the memory; None is one of its own where there is a `memory_limit`.
+    max_rows=10)`; they go before those of `options`. The environment is not looked at. Nothing is
+    read, or waited for, once it is `cancelled`: then StoppedError is raised. `progress` is told now
+    and then how far it is. `guard` watches the memory; None is one of its own where there is a
+    `memory_limit`.
 
     Raises InputError when nothing can be read, UsageError when an option cannot be used,
     ConfigError when a package, a server or a key is missing, TypeError for an unknown field.
@@ -69,7 +71,7 @@ def open_source(
     opened = _open(os.fspath(source), told, cancelled)
     stream = opened.stream
     plain = None if changes_rows(told) else opened.plain
-    try:
+    with on_failure(lambda: stream.close()):  # the one around the others, as far as it has come
         stream = _spilled(stream, told, guard)
         if stream is not opened.stream:
             plain = None
@@ -78,9 +80,6 @@ def open_source(
             stream = SideBySide(stream, told.chunk_function, told.parallel, cancelled)
         else:
             stream = shaped(stream, told, plug_in)
-    except BaseException:
-        stream.close()
-        raise
     return Reading(
         stream,
         told,

@@ -25,6 +25,7 @@ import orjson
 
 from artist_bio_gen import errors
 from artist_bio_gen.errors import InputError, LimitError, StoppedError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.child_main import END, FAILED, HEAD, ROWS
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream
 from artist_bio_gen.values import BadRow, Column, Json
@@ -107,7 +108,7 @@ class _ChildStream(RowStream):
         self._ended = False
         self._words = os.memfd_create("last words")
         self._process = _start(self._words)
-        try:
+        with on_failure(self.close):
             assert self._process.stdout is not None
             self._pipe = self._process.stdout.fileno()
             with contextlib.suppress(OSError):  # a bound of the system's own
@@ -116,9 +117,6 @@ class _ChildStream(RowStream):
             self._poll.register(self._pipe, select.POLLIN)
             self._ask(asked)
             self._take_message()
-        except BaseException:
-            self.close()
-            raise
 
     def facts(self) -> dict[str, Json]:
         return self._facts
@@ -185,6 +183,8 @@ class _ChildStream(RowStream):
         if kind == END:
             self._ended = True
         self._facts = told["facts"]
+        if told["opened_as"]:
+            self.opened_as = told["opened_as"]
         self.columns = tuple(Column(*each) for each in told["columns"])
         self.estimated_row_count = told["estimated_row_count"]
         self.can_wait = told["can_wait"]

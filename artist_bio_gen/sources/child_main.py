@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pickle
@@ -30,6 +31,7 @@ TOLD, ROWS, END, FAILED = b"t", b"r", b"e", b"f"
 the same as the first at its end, an error."""
 
 _FIRST_ROWS = 100  # so that the first row is there soon
+_COLLECTED_AFTER = 20_000  # objects; the rows of a few chunks, in which there are no rings to find
 _LARGE = 4 * 1024 * 1024  # bytes of a chunk beyond which the next ones have fewer rows
 
 
@@ -38,6 +40,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     opener, arguments, memory_mib, cpu_s, size = pickle.load(sys.stdin.buffer)  # noqa: S301 - of our parent
+    gc.set_threshold(_COLLECTED_AFTER)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(BrokenPipeError):  # nobody wants the rest
         _serve(out, opener, arguments, _Limits(memory_mib, cpu_s), size)
@@ -93,6 +96,7 @@ def _told(stream: RowStream) -> dict[str, Json]:
         "can_wait": stream.can_wait,
         "grows": stream.grows,
         "facts": stream.facts(),
+        "opened_as": dict(stream.opened_as),
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artist_bio_gen.errors import InputError
+from artist_bio_gen.failing import on_failure
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -39,6 +40,11 @@ class Content:
     packed_size: int | None = None
     can_wait: bool = True
 
+    def drop(self) -> None:
+        """For one that nobody will open: what can be opened once is open already."""
+        if not self.again:
+            self.open().close()
+
 
 @contextmanager
 def reader_of(content: Content) -> Iterator[io.BufferedReader[Any]]:
@@ -46,12 +52,12 @@ def reader_of(content: Content) -> Iterator[io.BufferedReader[Any]]:
     when it cannot be read."""
     reader = content.open()
     try:
-        yield reader
-    except BaseException as exc:
-        reader.close()
-        if isinstance(exc, OSError):
-            raise InputError(f"{content.name} cannot be read: {exc.strerror or exc}") from exc
-        raise
+        with on_failure(reader.close):
+            yield reader
+    except OSError as exc:
+        raise InputError(
+            f"{content.name} cannot be read: {exc.strerror or exc}; try again, or give a copy of it"
+        ) from exc
 
 
 def peeked(

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.content import Content, peeked
 from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import Json
@@ -172,14 +173,10 @@ def open_content(content: Content, options: SourceOptions, cancelled: Cancelled)
     """The rows of one file, in the format that is given, or that its first bytes or its name tell,
     else as CSV."""
     start, content = peeked(content)
-    try:
+    with on_failure(content.drop):
         chosen, facts = choose(content, start, options.format)
         opener: Opener = load(chosen.opener)
         stream = opener(content, replace(options, format=chosen.name), cancelled)
-    except BaseException:
-        if not content.again:
-            content.open().close()
-        raise
     stream.opened_as = facts
     return stream
 
@@ -223,9 +220,11 @@ def _refuse_foreign(name: str, suffix: str, start: bytes) -> None:
 
 
 def _looks_like_json(start: bytes) -> bool:
-    """A row of its own kind of JSON; a header of CSV that begins so would be a strange one."""
+    """A row of its own kind of JSON, or a list of them; a header of CSV that begins so would be a
+    strange one."""
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return text[:1] == b"{" and text[1:].lstrip()[:1] in (b'"', b"}")
+    following = {b"{": (b'"', b"}"), b"[": (b"{", b"]")}
+    return text[1:].lstrip()[:1] in following.get(text[:1], ())
 
 
 def database_of(address: str) -> Database | None:

@@ -11,11 +11,14 @@ from typing import Any
 
 from artist_bio_gen.config.source import OnError, Schema
 from artist_bio_gen.errors import InputError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.stream import Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Json
 
 MOST_FACTS = 100
 """Files whose facts are kept."""
+
+_TOLD = 5  # wrong names
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Many(RowStream):
         self._places: list[int | None] | None = None
         self._seen: tuple[Column, ...] = ()
         self.columns = ()
-        try:
+        with on_failure(self.close):
             first = self._open(0)
             if isinstance(first, InputError):
                 raise first
@@ -74,16 +77,18 @@ class Many(RowStream):
             self._take_columns(first)
             self.grows = schema == "union" or first.grows
             self.estimated_row_count = self._estimate(first)
-        except BaseException:
-            self.close()
-            raise
 
     def facts(self) -> dict[str, Json]:
         facts = [*self._facts]
         present = self._opened.get(self._at)
         if isinstance(present, RowStream) and len(facts) < MOST_FACTS:
             facts.append(self._told(present))
-        return {"parts": len(self._parts), "files": facts}
+        told: dict[str, Json] = {"parts": len(self._parts), "files": facts}
+        wrong = [str(each["named"]) for each in facts if "named" in each]
+        if wrong:
+            more = f"; and {len(wrong) - _TOLD:,} more" if len(wrong) > _TOLD else ""
+            told["named"] = "; ".join(wrong[:_TOLD]) + more
+        return told
 
     def read(self, size: int) -> Chunk | None:
         while self._at < len(self._parts):

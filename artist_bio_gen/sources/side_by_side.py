@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from artist_bio_gen.errors import InputError, StoppedError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.formats import chunk_function
 from artist_bio_gen.sources.shaping import columns_after
 from artist_bio_gen.stream import Chunk, RowStream
@@ -51,12 +52,9 @@ class SideBySide(RowStream):
         self._behind: deque[Chunk] = deque()  # to be given after them
         self._most = sys.maxsize
         self._ended = False
-        try:
+        with on_failure(self.close):
             for _ in range(workers):
                 self._idle.append(_Worker(function))
-        except BaseException:
-            self.close()
-            raise
 
     def facts(self) -> dict[str, Json]:
         return self._stream.facts()
@@ -66,9 +64,9 @@ class SideBySide(RowStream):
             self._fill(size)
             if not self._busy:
                 return None
-            worker, given = self._busy.popleft()
-            made = worker.receive(self._cancelled)
-            self._idle.append(worker)
+            worker, given = self._busy[0]
+            made = worker.receive(self._cancelled)  # when it raises, it is busy still
+            self._idle.append(self._busy.popleft()[0])
             if isinstance(made, MemoryError):
                 if len(given) <= 1:
                     self._again.appendleft(given)

@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import orjson
 
 from artist_bio_gen.errors import ConfigError, LimitError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.masking import MASK, SHORTEST
 from artist_bio_gen.telemetry import Event
 
@@ -181,12 +181,7 @@ class CommitLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _line(self, event: Event) -> bytes:
@@ -269,13 +264,10 @@ class CommitLog:
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o600)
-        try:
+        with on_failure(functools.partial(os.close, descriptor)):
             self._end_line(descriptor)
             if self._sync:
                 _sync_folder(self._path.parent)
-        except BaseException:
-            os.close(descriptor)
-            raise
         return descriptor
 
     def _reopen(self) -> None:

@@ -191,3 +191,34 @@ def test_a_kill_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("before", [b"", b"id,name\n1,x\n"], ids=["blank", "rows first"])
+def test_ctrl_c_ends_an_input_of_blank_lines_without_end(tmp_path: Path, before: bytes) -> None:
+    process = start("-", "--count", cwd=tmp_path, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    # More than the pipe holds, so that it reads; the pipe stays open.
+    process.stdin.write(before + b"\n" * 4_000_000)
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+
+
+def test_ctrl_c_ends_an_input_that_comes_byte_by_byte(tmp_path: Path) -> None:
+    process = start("-", "--count", cwd=tmp_path, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    wait_for(lambda: takes_signals(process.pid))
+    for byte in b"id,na":
+        process.stdin.write(bytes([byte]))
+        process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    assert process.returncode == 130
+    process.communicate()
+
+
+def test_help_begins_with_the_options_of_the_command_itself(tmp_path: Path) -> None:
+    code, out, _ = finish("--help", cwd=tmp_path)
+    assert code == 0
+    assert out.index("--to FILE") < out.index("--head N") < out.index("--delimiter")

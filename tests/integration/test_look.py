@@ -14,7 +14,9 @@ from artist_bio_gen.database.nearby import Nearby
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.ledger.line import draft
 from artist_bio_gen.parser import choose_columns, parse
-from artist_bio_gen.pending import Front, Look, Plan, Rules, judged, plan
+from artist_bio_gen.pending import Rules, judged
+from artist_bio_gen.pending.look import Look
+from artist_bio_gen.pending.plan import Front, Plan, plan
 from artist_bio_gen.sources.text.delimited import END, DelimitedStream
 from artist_bio_gen.values import Artist, Failed, Rejected, Skipped
 from tests.builders import RUN, bio, commit_rows

@@ -23,7 +23,8 @@ from artist_bio_gen.database.connect import (
     describe,
 )
 from artist_bio_gen.database.migrate import migrate
-from artist_bio_gen.database.store import BioStore, CommitRow, HeadMovedError, RowsRefusedError
+from artist_bio_gen.database.session import RowsRefusedError
+from artist_bio_gen.database.store import BioStore, CommitRow, HeadMovedError
 from artist_bio_gen.errors import ConfigError, LimitError
 from artist_bio_gen.ledger.line import Draft, draft, first_prev
 from artist_bio_gen.processor.control import StoppedError

@@ -281,12 +281,22 @@ def test_the_same_is_told_however_the_rows_are_read(
     other.close()
 
 
-def test_an_id_that_stands_once_more_far_away(many: Books, admin: psycopg.Connection) -> None:
-    """Where nothing says that ids stand there once, what is nearby is not all."""
+@pytest.mark.parametrize("seq", [9, TOGETHER, MANY])
+def test_an_id_that_stands_once_more_far_away(
+    many: Books, admin: psycopg.Connection, seq: int
+) -> None:
+    """Where nothing says that ids stand there once, what is nearby is not all. Also of the last
+    line of all that are compared at once."""
     admin.execute(LOOKS_UP.encode())
-    admin.execute("insert into artists select id, name, 'other' from artists where id = '9'")
+    again = "insert into artists select id, name, 'other' from artists where id = %s"
+    admin.execute(again.encode(), [f"{seq:x}"])
     found = only(many.report())
-    assert (found.kind, found.seq) == ("text_differs", 9)
+    assert (found.kind, found.seq) == ("text_differs", seq)
+
+
+def test_each_of_many_differences_is_told_once(many: Books, admin: psycopg.Connection) -> None:
+    admin.execute("update artists set bio = 'by hand'")
+    assert many.report().counts == {"text_differs": MANY}
 
 
 def test_a_line_or_a_bio_too_long_to_be_gathered_is_compared(
@@ -380,6 +390,7 @@ def test_an_artist_that_was_deleted(books: Books, admin: psycopg.Connection) -> 
         "hash = repeat('0', 64)",
         "artist_id = 'someone else'",
         "generation = 7",
+        "line = (select line from artist_bio_gen.commits where seq = 3)",
     ],
 )
 def test_a_commit_row_that_was_changed(
@@ -553,6 +564,25 @@ def test_a_line_between_its_commit_and_its_place_in_the_file_is_waited_for(books
 
         report, compared = books.verify(sleep=sleep)
     assert (report.ok, compared.lines, len(waits)) == (True, LINES + 2, 3)
+
+
+def test_a_line_younger_than_what_is_compared_is_left_out(books: Books) -> None:
+    """It came, with a run of its own, while another one was waited for."""
+    drafts = books.drafts(["13"])
+    books.commit(drafts)
+    with books.path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        def sleep(seconds: float) -> None:
+            later = books.drafts(["14"], run=RUN_2)
+            books.commit(later)
+            with books.path.open("ab") as file:
+                for line in sealed([*drafts, *later], books.ledger.head):
+                    file.write(line.data + b"\n")
+            fcntl.flock(held, fcntl.LOCK_UN)
+
+        report, compared = books.verify(sleep=sleep)
+    assert (report.ok, compared.lines) == (True, LINES + 1)
 
 
 def test_a_commit_without_its_line_is_told_when_nobody_writes_it(books: Books) -> None:

@@ -1,4 +1,5 @@
-"""Which `except` branches do the tests run? In a copy, each is made to note itself.
+"""Which `except` branches do the tests run, and which `on_failure`? In a copy, each is made to note
+itself.
 
     python -m tests.planted.handlers DATABASE_URL [--all]
 
@@ -21,8 +22,8 @@ from tests.planted.workshop import PACKAGE, ROOT, Ran, copy_tree, run
 
 WATCHED = (
     *(f"ledger/{name}.py" for name in ("check", "failures", "files", "journal", "ledger", "line")),
-    *("ledger/segments.py", "ledger/sharing.py", "processor", "database/store.py", "resume.py"),
-    "pending.py",
+    *("ledger/segments.py", "ledger/sharing.py", "processor", "resume.py", "pending"),
+    *("database/session.py", "database/store.py"),
 )
 """Modules and folders of the package that stand between a reply and its line: where a paid text
 could be lost, or bought twice."""
@@ -63,7 +64,7 @@ def files_of(names: Sequence[str], root: Path) -> list[Path]:
 
 class _Marker(ast.NodeTransformer):
     """Gives each branch a first statement that notes its name, such as
-    `ledger/files.py: held: except OSError`."""
+    `ledger/files.py: held: except OSError`; what is undone on a failure notes itself first."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -78,16 +79,28 @@ class _Marker(ast.NodeTransformer):
         return self._inside(node)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        caught = ast.unparse(node.type) if node.type else ""
-        name = f"{self._file}: {'.'.join(self._within)}: except {caught}".strip()
+        call = self._note(f"except {ast.unparse(node.type) if node.type else ''}")
+        self.generic_visit(node)
+        node.body[:0] = ast.parse(call).body
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Call(ast.Name("on_failure"), [undo]):
+                call = self._note(f"on_failure({ast.unparse(undo)})")
+                both = f"lambda: ({call}, ({ast.unparse(undo)})())"
+                node.args = [ast.parse(both, mode="eval").body]
+        return node
+
+    def _note(self, branch: str) -> str:
+        """The call that notes it, under a name of its own."""
+        name = f"{self._file}: {'.'.join(self._within)}: {branch}".strip()
         self._seen[name] += 1
         if self._seen[name] > 1:
             name += f" (number {self._seen[name]})"
         self.names.append(name)
-        call = f"__import__({MODULE!r}, fromlist=['ran']).ran({name!r})"
-        self.generic_visit(node)
-        node.body[:0] = ast.parse(call).body
-        return node
+        return f"__import__({MODULE!r}, fromlist=['ran']).ran({name!r})"
 
     def _inside(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
         self._within.append(node.name)

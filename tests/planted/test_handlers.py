@@ -17,6 +17,7 @@ def test_every_except_branch_between_a_reply_and_its_line_is_run(
     shutil.rmtree(tmp_path / "copy")
     assert came.exit_code == 0, came.printed
     assert "ledger/ledger.py: Ledger._sync: except OSError" in names
+    assert "ledger/ledger.py: Ledger.open: on_failure(ledger.close)" in names
     assert not_run == []
     print(f"{len(names)} branches, all run")
 
@@ -34,6 +35,7 @@ def test_each_branch_has_a_name_of_its_own_and_is_marked_where_it_begins(tmp_pat
         "        except OSError:\n"
         "            try:\n                pass\n"
         "            except OSError:\n                pass\n"
+        "        with on_failure(self.close):\n            pass\n"
     )
     names = mark(copy)
     assert len(set(names)) == len(names)
@@ -43,6 +45,7 @@ def test_each_branch_has_a_name_of_its_own_and_is_marked_where_it_begins(tmp_pat
         "resume.py: A.b: except OSError",
         "resume.py: A.c: except OSError",
         "resume.py: A.c: except OSError (number 2)",
+        "resume.py: A.c: on_failure(self.close)",
     ]
     text = (copy / PACKAGE / "resume.py").read_text()
     assert text.count(".ran(") == len(mine)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import chain
 from typing import Any, TypeAlias
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError
 from artist_bio_gen.extras import require
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.arrow.batches import ArrowChunk, Batch, arrow, columns_of, damage
+from artist_bio_gen.sources.arrow.messages import Watched
+from artist_bio_gen.sources.arrow.room import Bounds, Room, Rooms
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Json
@@ -44,7 +45,9 @@ def open_parquet(
             parquet = pq.ParquetFile(
                 file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
             )
-            stream = ParquetStream(parquet, content.name, opened)
+            bounds = Bounds.within(options.memory_limit)
+            rooms = Rooms(parquet, file, content.name, bounds)
+            stream = ParquetStream(parquet, content.name, rooms, opened)
         except damage() as exc:
             raise _unreadable(content.name, "Parquet", exc) from exc
         opened.pop_all()
@@ -59,7 +62,11 @@ def open_arrow(
     pa = arrow("Arrow")
     require("pyarrow.ipc", extra="arrow", what="Arrow")
     with ExitStack() as opened:
-        stream = _open_path(pa, content, opened) if content.path else _open_reader(pa, content)
+        most = Bounds.within(options.memory_limit).whole
+        if content.path:
+            stream = _open_path(pa, content, most, opened)
+        else:
+            stream = _open_reader(pa, content, most)
         opened.pop_all()
     return stream
 
@@ -68,7 +75,7 @@ class ParquetStream(RowStream):
     """Rows of a Parquet file. Rows of a row group that is damaged are bad ones, each by its
     number; the next group goes on."""
 
-    def __init__(self, file: Any, name: str, opened: ExitStack) -> None:
+    def __init__(self, file: Any, name: str, rooms: Rooms, opened: ExitStack) -> None:
         """`file` is a pyarrow.parquet.ParquetFile; `opened` closes what it reads."""
         self.name = name
         self.columns = columns_of(file.schema_arrow, name)
@@ -80,6 +87,7 @@ class ParquetStream(RowStream):
             "rows": known.num_rows,
         }
         self._file = file
+        self._rooms = rooms
         self._opened = opened.pop_all()
         self._names = names(self.columns)
         self._group = 0
@@ -87,6 +95,8 @@ class ParquetStream(RowStream):
         self._done = 0  # rows of it that were given
         self._rows = CHUNK  # of a batch
         self._batches: Any = None
+        self._room: Room | None = None  # of this group
+        self._passed = 0  # rows of this group that its batches have come to
         self._rest: Batch | None = None  # read and not given
         self._lost = 0  # rows of this group that are to be told as bad
         self._reason = ""
@@ -105,16 +115,14 @@ class ParquetStream(RowStream):
             self._go_on(size)
 
     def close(self) -> None:
-        self._batches = self._rest = None
+        self._batches = self._rest = self._room = None
         self._file.close(force=True)
         self._opened.close()
 
     def _go_on(self, size: int) -> None:
         """To the next batch of this group, or to the next group."""
         try:
-            if self._batches is None:
-                self._batches = self._begin_group()
-            self._rest = next(self._batches, None)
+            self._rest = self._next_batch()
         except MemoryError:
             self._batches = None  # it may be asked again: with a smaller size, from here on
             self._rows = max(1, min(self._rows, size) // 2)
@@ -128,15 +136,25 @@ class ParquetStream(RowStream):
             else:
                 self._next_group()
 
-    def _begin_group(self) -> Any:
-        """Batches of this group, without the rows that were given before."""
-        batches = self._file.iter_batches(self._rows, [self._group], use_threads=False)
-        passed = 0
-        while passed < self._done and (batch := next(batches, None)) is not None:
-            passed += len(batch)
-            if passed > self._done:
-                return chain((batch.slice(len(batch) - (passed - self._done)),), batches)
-        return batches
+    def _next_batch(self) -> Batch | None:
+        """Of this group, without the rows that were given before. LimitError where even one row
+        is too large."""
+        if self._room is None:
+            self._room = self._rooms.of(self._group)
+        if self._batches is None:
+            self._passed = 0
+            rows = self._room.rows(0, self._rows)  # it takes this when it begins
+            self._batches = self._file.iter_batches(rows, [self._group], use_threads=False)
+        while True:
+            self._file.reader.set_batch_size(self._room.rows(self._passed, self._rows))
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            self._room.took(len(batch), batch.nbytes)
+            given = self._done - self._passed
+            self._passed += len(batch)
+            if given < len(batch):
+                return batch.slice(given) if given else batch
 
     def _give(self, batch: Batch, size: int) -> Chunk:
         self._rest = batch.slice(size) if len(batch) > size else None
@@ -174,7 +192,7 @@ class ParquetStream(RowStream):
         self._first += self._done
         self._done = 0
         self._group += 1
-        self._batches = None
+        self._batches = self._room = None
 
 
 class BatchStream(RowStream):
@@ -283,7 +301,9 @@ def _seekable(pa: Any, content: Content, options: SourceOptions) -> Any:
     try:
         return pa.OSFile(os.fsencode(content.path), "rb")
     except OSError as exc:
-        raise InputError(f"{content.name}: cannot be opened: {exc.strerror or exc}") from exc
+        raise InputError(
+            f"{content.name}: cannot be opened: {exc.strerror or exc}; check that you may read it"
+        ) from exc
 
 
 def _is_whole(content: Content) -> bool:
@@ -291,13 +311,15 @@ def _is_whole(content: Content) -> bool:
     return content.size is not None and content.packed_size in (None, content.size)
 
 
-def _open_path(pa: Any, content: Content, opened: ExitStack) -> RowStream:
+def _open_path(pa: Any, content: Content, most: int, opened: ExitStack) -> RowStream:
+    """`most`: see `Watched`."""
     try:
         file = opened.enter_context(pa.OSFile(os.fsencode(content.path or ""), "rb"))
+        watched = pa.PythonFile(Watched(file, content.name, most), mode="r")
         if file.read(len(ARROW_FILE_MARK)) != ARROW_FILE_MARK:
             file.seek(0)
-            return _stream(pa, content.name, file)
-        reader = pa.ipc.open_file(file)
+            return _stream(pa, content.name, watched, file)
+        reader = pa.ipc.open_file(watched)
         batches = _FileBatches(reader)
         return BatchStream(
             content.name,
@@ -311,22 +333,20 @@ def _open_path(pa: Any, content: Content, opened: ExitStack) -> RowStream:
         raise _unreadable(content.name, "Arrow", exc) from exc
 
 
-def _open_reader(pa: Any, content: Content) -> RowStream:
+def _open_reader(pa: Any, content: Content, most: int) -> RowStream:
     """From its first byte to its last: a file in the file format holds a stream as well."""
     raw = content.open()
     try:
-        if raw.peek(len(ARROW_FILE_MARK)).startswith(ARROW_FILE_MARK):
-            raw.read(_FILE_HEAD)
-        return _stream(pa, content.name, pa.PythonFile(raw, mode="r"), raw)
+        with on_failure(raw.close):
+            if raw.peek(len(ARROW_FILE_MARK)).startswith(ARROW_FILE_MARK):
+                raw.read(_FILE_HEAD)
+            watched = pa.PythonFile(Watched(raw, content.name, most), mode="r")
+        return _stream(pa, content.name, watched, raw)
     except damage() as exc:
-        raw.close()
         raise _unreadable(content.name, "Arrow", exc) from exc
-    except BaseException:
-        raw.close()
-        raise
 
 
-def _stream(pa: Any, name: str, file: Any, raw: io.BufferedReader[Any] | None = None) -> RowStream:
+def _stream(pa: Any, name: str, file: Any, raw: Any) -> RowStream:
     reader = pa.ipc.open_stream(file)
 
     def next_batch() -> Batch | None:
@@ -337,7 +357,7 @@ def _stream(pa: Any, name: str, file: Any, raw: io.BufferedReader[Any] | None = 
         except MemoryError as exc:  # what was read of it is gone: no smaller size would help
             raise OSError(str(exc)) from exc
 
-    return BatchStream(name, reader.schema, next_batch, close=(raw or file).close)
+    return BatchStream(name, reader.schema, next_batch, close=raw.close)
 
 
 class _FileBatches:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.errors import UsageError
 from artist_bio_gen.sources.databases.mysql_server import Asked, Server, Shape
 from artist_bio_gen.sources.databases.mysql_wire import Rows
 from artist_bio_gen.sources.databases.queries import (
@@ -20,6 +20,8 @@ from artist_bio_gen.sources.databases.queries import (
     Wanted,
     chunk_of,
     connecting,
+    cut_off,
+    empty_key,
     position,
 )
 from artist_bio_gen.stream import Chunk, RowStream, names
@@ -95,9 +97,9 @@ class _Stream(RowStream):
                 values = self._answer.read(size)
         except LostError as exc:
             return self._lost(exc)
-        except MemoryError:
+        except MemoryError:  # then it can be asked again
             raise
-        except BaseException:
+        except BaseException:  # whatever it is, it goes on
             self.close()
             raise
         answer = self._answer
@@ -117,10 +119,7 @@ class _Stream(RowStream):
             assert self._answer is not None
             return self._chunk(rest, flawed=self._answer.flawed)
         self.close()
-        raise InputError(
-            f"{self.name}: {exc}, behind row {self._rows:,}; the rows so far stand. With"
-            " --page-key a lost connection is made anew, and --after goes on behind a row"
-        ) from exc
+        raise cut_off(self.name, self._rows, exc) from exc
 
 
 class _Pager(Pager):
@@ -138,10 +137,7 @@ class _Pager(Pager):
                 " cannot be given back exactly; give another --page-key"
             )
         if shape.columns[self._at].nullable and self._fetch("limit 1", "is null"):
-            raise UsageError(
-                f"{asked.name}: {key} is empty in some rows; --page-key needs a column that has a"
-                " value in each"
-            )
+            raise empty_key(asked.name, key)
 
     def close(self) -> None:
         self._server.close()

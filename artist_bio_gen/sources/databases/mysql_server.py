@@ -191,7 +191,9 @@ class Server:
             value = json.dumps(value, ensure_ascii=False)
         if isinstance(value, list):
             if not value:
-                raise UsageError(f"--params: {name} is an empty list, which SQL does not know")
+                raise UsageError(
+                    f"--params: {name} is an empty list, which SQL does not know; give it a value"
+                )
             if any(isinstance(each, list | dict) for each in value):
                 raise UsageError(f"--params: {name} is a list of lists; give texts or numbers")
         return self.literal(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.databases.postgres_cells import cells
 from artist_bio_gen.sources.databases.postgres_server import Asked, Server, Shape
 from artist_bio_gen.sources.databases.queries import (
@@ -19,6 +19,8 @@ from artist_bio_gen.sources.databases.queries import (
     Wanted,
     chunk_of,
     connecting,
+    cut_off,
+    empty_key,
     position,
 )
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream, names
@@ -114,20 +116,13 @@ class _Stream(RowStream):
     def _next_part(self) -> None:
         self._part, self._at, self._count = None, 0, 0
         try:
-            with self._server.told(self.name):
+            with on_failure(self.close), self._server.told(self.name):
                 if self._loader is None:
                     self._server.send(self._asked, part=self._size)
                     self._loader = self._server.loader()
                 self._part = self._server.answer()
         except LostError as exc:
-            self.close()
-            raise InputError(
-                f"{self.name}: {exc}, behind row {self._rows:,}; the rows so far stand. With"
-                " --page-key a lost connection is made anew, and --after goes on behind a row"
-            ) from exc
-        except BaseException:
-            self.close()
-            raise
+            raise cut_off(self.name, self._rows, exc) from exc
         if self._part is None:
             self.close()
             return
@@ -145,10 +140,7 @@ class _Pager(Pager):
         self._key = server.identifier(key)
         self._param = b"$%d" % (len(asked.params) + 1)
         if shape.columns[self._at].nullable and self._fetch(b"%b is null limit 1").ntuples:
-            raise UsageError(
-                f"{asked.name}: {key} is empty in some rows; --page-key needs a column that has a"
-                " value in each"
-            )
+            raise empty_key(asked.name, key)
 
     def facts(self, shape: Shape) -> dict[str, Json]:
         """Whether each page has to sort all rows, for want of an index."""

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.stream import Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Json
 
@@ -243,6 +244,20 @@ class LostError(Exception):
         self.retry_after = retry_after
 
 
+def cut_off(name: str, rows: int, exc: LostError) -> InputError:
+    """For a statement whose connection was lost behind so many rows: it cannot go on."""
+    return InputError(
+        f"{name}: {exc}, behind row {rows:,}; the rows so far stand. With"
+        " --page-key a lost connection is made anew, and --after goes on behind a row"
+    )
+
+
+def empty_key(name: str, key: str) -> UsageError:
+    return UsageError(
+        f"{name}: {key} is empty in some rows; --page-key needs a column that has a value in each"
+    )
+
+
 class Server(Protocol):
     """A database's server as it is asked here: `name` is its address, without a password."""
 
@@ -256,13 +271,10 @@ def connecting(server: Server) -> Iterator[None]:
     """For the first questions, before there are rows: the connection is closed when they fail, and
     one that is lost already is not made anew (ConfigError)."""
     try:
-        yield
+        with on_failure(server.close):
+            yield
     except LostError as exc:
-        server.close()
         raise ConfigError(f"{server.name}: {exc}; start again when that is over") from exc
-    except BaseException:
-        server.close()
-        raise
 
 
 class Pager(ABC):

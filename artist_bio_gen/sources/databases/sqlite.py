@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.cells import json_cells
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.databases.queries import (
@@ -30,6 +31,7 @@ from artist_bio_gen.sources.databases.queries import (
     Wanted,
     chunk_of,
     distinct,
+    empty_key,
     position,
 )
 from artist_bio_gen.sources.places.spool import spooled
@@ -63,7 +65,7 @@ def open_sqlite(
     """A table or query of the file. It is opened to be read only; other programs may write."""
     wanted = Wanted.of(options)
     file = _File(spooled(content, options), options.query_timeout, cancelled)
-    try:
+    with on_failure(file.close):
         asked = file.ask(wanted, chosen=options.source_table is not None)
         cursor = file.execute(asked)
         columns = distinct(asked.name, file.columns(asked, cursor))
@@ -81,9 +83,6 @@ def open_sqlite(
             facts=file.facts(asked),
             cancelled=cancelled,
         )
-    except BaseException:
-        file.close()
-        raise
 
 
 class _Asked:
@@ -117,9 +116,9 @@ class _File:
         with self.told(self.name):
             path = quote(os.fsencode(content.path.absolute()))
             self._conn = sqlite3.connect(
-                f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+                f"file://{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
-        try:
+        with on_failure(self._conn.close):
             self._conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_BYTES)
             self._conn.set_progress_handler(self._is_enough, _LOOK_STEPS)
             with self.told(self.name):
@@ -129,9 +128,6 @@ class _File:
                 self._stored = self._read_tables()
             self._tables = tuple(self._stored)
             self._require_whole(content.path)
-        except BaseException:
-            self._conn.close()
-            raise
 
     def close(self) -> None:
         self._conn.close()
@@ -265,6 +261,8 @@ class _File:
                     f"{what}: a cell or row is longer than {_MOST_BYTES >> 20} MiB; leave it out,"
                     " or take a part of it (substr), in --query"
                 ) from exc
+            if is_query and code == sqlite3.SQLITE_READONLY:  # without a further code: not the file
+                raise UsageError(f"{what}: it is only read; write a select in --query") from exc
             if is_query and primary in (None, sqlite3.SQLITE_ERROR):
                 raise UsageError(
                     f"{what}: {exc}; mend --query, --params, --page-key or --after"
@@ -326,6 +324,12 @@ class _Rows:
         self._rows = rows[most:]
         return rows[:most]
 
+    def close(self) -> None:
+        """Before the connection is closed: it would keep the file open until its last statement has
+        gone."""
+        with contextlib.suppress(sqlite3.ProgrammingError):  # it is closed already
+            self._cursor.close()
+
     def _size(self, rows: list[_Row | Flaw]) -> int:
         """In memory, in bytes."""
         cells = (
@@ -374,6 +378,7 @@ class _Stream(RowStream):
     def close(self) -> None:
         self._ended = True
         self._held = []
+        self._source.close()
         self._file.close()
 
     def read(self, size: int) -> Chunk | None:
@@ -402,10 +407,7 @@ class _Pager(Pager):
         self._at = position(asked.name, columns, key)
         self._key = identifier(key)
         if self._read(f"where {self._key} is null limit 1"):
-            raise UsageError(
-                f"{asked.name}: {key} is empty in some rows; --page-key needs a column that has a"
-                " value in each"
-            )
+            raise empty_key(asked.name, key)
 
     def as_key(self, after: str | None) -> Json:
         """What --after says, as a number where the keys are numbers."""

@@ -16,6 +16,7 @@ import orjson
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import ConfigError, InputError, StoppedError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.masking import mask_address, redact
 from artist_bio_gen.sources.databases.queries import (
     LOOK_S,
@@ -25,6 +26,7 @@ from artist_bio_gen.sources.databases.queries import (
     Pager,
     Pages,
     distinct,
+    empty_key,
     position,
 )
 from artist_bio_gen.stream import RowStream
@@ -55,7 +57,7 @@ def open_query(
         )
     key = options.page_key or _KEY
     table = _Table(address, options, key, cancelled)
-    try:
+    with on_failure(table.close):
         pages = Pages(
             table,
             name=table.name,
@@ -67,9 +69,6 @@ def open_query(
             sleep=sleep,
         )
         pages.begin(table.look)
-    except BaseException:
-        table.close()
-        raise
     return pages
 
 
@@ -108,10 +107,7 @@ class _Table(Pager):
         if columns:
             self._at = position(self.name, columns, self._key)
             if self._get((self._key, "is.null"), ("limit", "1"))[0]:
-                raise UsageError(
-                    f"{self.name}: {self._key} is empty in some rows; --page-key needs a column"
-                    " that has a value in each"
-                )
+                raise empty_key(self.name, self._key)
         self._columns = tuple(column.name for column in columns)
         total = (headers.get("Content-Range") or "").rpartition("/")[2]
         count = int(total) if total.isdecimal() else None
@@ -179,22 +175,13 @@ class _Table(Pager):
         if prefer:
             headers["Prefer"] = prefer
         try:
-            try:
-                reply, body = self._asked(target, headers)
-            except (ConnectionError, http.client.BadStatusLine):
-                if self._conn is None or not self._is_used:
-                    raise
-                self.close()  # the server had closed it while nobody asked: once more, anew
-                reply, body = self._asked(target, headers)
+            with on_failure(self.close):
+                reply, body = self._answered(target, headers)
         except (OSError, http.client.HTTPException) as exc:
-            self.close()
             told = f"no reply: {str(exc) or type(exc).__name__}"
             if self._was_there:
                 raise LostError(told) from exc
             raise ConfigError(f"{self.name}: {told}; check the address") from exc
-        except BaseException:
-            self.close()
-            raise
         self._is_used = self._was_there = True
         if len(body) > _MOST_BYTES:
             self.close()
@@ -203,6 +190,17 @@ class _Table(Pager):
                 " with select="
             )
         return reply.status, reply.headers, body
+
+    def _answered(
+        self, target: str, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        try:
+            return self._asked(target, headers)
+        except (ConnectionError, http.client.BadStatusLine):
+            if self._conn is None or not self._is_used:
+                raise
+            self.close()  # the server had closed it while nobody asked: once more, anew
+            return self._asked(target, headers)
 
     def _asked(
         self, target: str, headers: Mapping[str, str]

@@ -79,9 +79,9 @@ def checked(
         found = look_up(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:
         reason = getattr(exc, "strerror", None) or exc
-        raise InputError(f"{host}: the host is not found ({reason})") from exc
+        raise InputError(f"{host}: the host is not found ({reason}); check the address") from exc
     if not found:
-        raise InputError(f"{host}: the host is not found (it has no address)")
+        raise InputError(f"{host}: the host is not found (it has no address); check the address")
     for *_, place in found:
         what, ever = refusal(str(place[0]))
         hint = "; if that is meant, add --allow-private" if ever else ""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.formats import by_name
 from artist_bio_gen.sources.places.packing import (
@@ -156,7 +157,7 @@ def _member(content: Content, member: zipfile.ZipInfo) -> Content:
 
 def _open(content: Content, member: zipfile.ZipInfo, name: str) -> io.BufferedReader[Any]:
     packed = io.BufferedReader(_Packed(content, member, name), _BLOCK)
-    try:
+    with on_failure(packed.close):
         source = packed
         if member.compress_type == zipfile.ZIP_DEFLATED:
             source = unpacking(packed, _DEFLATE, name=name)
@@ -164,9 +165,6 @@ def _open(content: Content, member: zipfile.ZipInfo, name: str) -> io.BufferedRe
             source = unpacking(packed, BZIP2, name=name)
         elif member.compress_type == zipfile.ZIP_LZMA:
             source = unpacking(packed, _lzma(packed, name), name=name)
-    except BaseException:
-        packed.close()
-        raise
     return io.BufferedReader(_Checked(source, member, name), _BLOCK)
 
 
@@ -204,7 +202,7 @@ class _Packed(io.RawIOBase):
     def __init__(self, content: Content, member: zipfile.ZipInfo, name: str) -> None:
         self._left = member.compress_size
         self._file = content.open()
-        try:
+        with on_failure(self._file.close):
             # Where bytes are missing before the list, zipfile counts from before the file's begin.
             self._file.seek(max(0, member.header_offset))
             header = self._file.read(_LOCAL_HEADER.size)
@@ -214,9 +212,6 @@ class _Packed(io.RawIOBase):
                 )
             _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
             self._file.seek(name_bytes + extra_bytes, io.SEEK_CUR)
-        except BaseException:
-            self._file.close()
-            raise
 
     def readable(self) -> bool:
         return True

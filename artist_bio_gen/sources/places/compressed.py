@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.content import Content, peeked
 from artist_bio_gen.sources.places.archive import members
 from artist_bio_gen.sources.places.packing import (
@@ -30,15 +31,11 @@ def unpacked(content: Content, options: SourceOptions) -> list[Content]:
     names are often wrong. An archive may have several, in the order of their names; what is in
     them is unpacked once more. Workbooks, which are archives too, stay as they are."""
     start, content = peeked(content, may_go_on)
-    try:
+    with on_failure(content.drop):
         if not start.startswith(ARCHIVE_STARTS):
             return [_layer_off(content, start)]
         found = members(content, options)
         return [_layer_off(member, peeked(member, may_go_on)[0]) for member in found]
-    except BaseException:
-        if not content.again:
-            content.open().close()
-        raise
 
 
 def _layer_off(content: Content, start: bytes) -> Content:

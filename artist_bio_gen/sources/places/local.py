@@ -134,4 +134,7 @@ def _open(path: str, cancelled: Callable[[], bool]) -> io.BufferedReader[Any]:
 
 
 def _cannot_be_opened(name: str, exc: OSError | ValueError) -> InputError:
-    return InputError(f"{path_text(name)} cannot be opened: {getattr(exc, 'strerror', exc)}")
+    reason = getattr(exc, "strerror", exc)
+    return InputError(
+        f"{path_text(name)} cannot be opened: {reason}; check its name, and that you may read it"
+    )

@@ -95,7 +95,9 @@ def _store(address: str, name: str, options: SourceOptions, seconds: float) -> A
         way_out = f"pip install {package}" if package else str(exc)
         raise ConfigError(f"{scheme}:// needs a package that is not installed; {way_out}") from exc
     except (ValueError, TypeError) as exc:
-        raise UsageError(f"{name}: is no address of a file ({exc})") from exc
+        raise UsageError(
+            f"{name}: is no address of a file ({exc}); it looks like s3://bucket/artists.csv"
+        ) from exc
     if STORES.get(scheme) == "s3fs":
         store.retries = 1  # what fails is asked for again here
     return store

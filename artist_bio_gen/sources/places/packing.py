@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 PADDING = 32 * 1024 * 1024
 """So many bytes in a row that are all the same are no rows: a bomb, or a damaged file."""
 
+MOST_EMPTY = 10_000
+"""So many compressed files behind each other that hold nothing are no rows either: each costs as
+much time as one with thousands."""
+
 _BLOCK = 256 * 1024  # bytes read at once
 _MOST_MEMORY = 256 * 1024 * 1024  # that a file may make its decoder take
 
@@ -193,6 +197,7 @@ class Unpacking(io.RawIOBase):
         self._decoder = packing.decoder()
         self._faults = packing.faults()
         self._rest = b""  # packed, and not yet given to the decoder
+        self._empty = 0  # compressed files in a row with nothing in them
         self._given = 0  # bytes
         self._same = b""  # the byte that all of the last blocks consist of
         self._same_for = 0
@@ -243,6 +248,7 @@ class Unpacking(io.RawIOBase):
             except self._faults as exc:
                 raise self._flawed(f"is damaged ({self._packing.name}: {exc})") from exc
             if piece:
+                self._empty = 0
                 self._given += len(piece)
                 self._require_rows(piece)
                 return piece
@@ -266,6 +272,12 @@ class Unpacking(io.RawIOBase):
                     raise self._flawed("ends too early; is it cut off?")
                 return False
             rest += more
+        self._empty += 1
+        if self._empty > MOST_EMPTY:
+            raise self._flawed(
+                f"holds {MOST_EMPTY:,} {packing.name} files in a row with nothing in them; is it a"
+                " bomb?"
+            )
         self._decoder = packing.decoder()
         return True
 

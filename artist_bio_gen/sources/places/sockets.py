@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from artist_bio_gen.errors import StoppedError
+from artist_bio_gen.failing import on_failure
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -86,7 +87,7 @@ def connect(family: int, place: tuple[Any, ...], patience: Patience) -> PlainSoc
     since = time.monotonic()
     sock = PlainSocket(family, socket.SOCK_STREAM)
     sock.patience = patience
-    try:
+    with on_failure(sock.close):
         sock.setblocking(False)
         state = sock.connect_ex(place)
         poll = select.poll()
@@ -100,9 +101,6 @@ def connect(family: int, place: tuple[Any, ...], patience: Patience) -> PlainSoc
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.settimeout(LOOK_S)
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
@@ -114,9 +112,6 @@ def secure(sock: PlainSocket, host: str, context: ssl.SSLContext) -> TlsSocket:
     )
     assert isinstance(secured, TlsSocket)
     secured.patience = sock.patience
-    try:
+    with on_failure(secured.close):
         sock.patience.over(secured.do_handshake)
-    except BaseException:
-        secured.close()
-        raise
     return secured

@@ -14,6 +14,7 @@ from typing import Any
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, LimitError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.spill.scratch import Scratch
 
@@ -46,14 +47,11 @@ class _Spool:
                 f" {exc.strerror}; give another folder with --spill-dir"
             ) from exc
         self.close = weakref.finalize(self, scratch.close)
-        try:
+        with on_failure(self.close):
             # With the file's own ending: some libraries go by it.
             ending = re.sub(r"[^A-Za-z0-9.]", "", Path(content.file_name).suffix)[:20]
             self.path = scratch.path / f"content{ending}"
             self.size = _copy(content, self.path, most_mb)
-        except BaseException:
-            self.close()
-            raise
 
     def open(self) -> io.BufferedReader[Any]:
         return self.path.open("rb")
@@ -77,7 +75,10 @@ def _copy(content: Content, path: Path, most_mb: int | None) -> int:
                     view = view[file.write(view) :]
             except OSError as exc:
                 if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise InputError(f"{path.parent} cannot be written: {exc.strerror}") from exc
+                    raise InputError(
+                        f"{path.parent} cannot be written: {exc.strerror}; give another folder"
+                        " with --spill-dir"
+                    ) from exc
                 raise LimitError(
                     f"{path.parent} is full, and {content.name} must be put there to be read; give"
                     " another folder with --spill-dir"

@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from artist_bio_gen import __version__
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.content import Content
 from artist_bio_gen.sources.places.addresses import LookUp, checked
 from artist_bio_gen.sources.places.packing import GZIP, unpacking
@@ -114,7 +115,9 @@ class Target:
             host, port = parts.hostname or "", parts.port
             host = host if ":" in host else host.encode("idna").decode()
         except ValueError as exc:  # UnicodeError among them
-            raise UsageError(f"{_shown(address)}: is no web address ({exc})") from exc
+            raise UsageError(
+                f"{_shown(address)}: is no web address ({exc}); give http(s)://host[:port]/path"
+            ) from exc
         scheme = parts.scheme.lower()
         if scheme not in ("http", "https") or not host:
             raise UsageError(
@@ -152,7 +155,10 @@ class Target:
         try:
             new = Target.parse(urljoin(f"{self.scheme}://{self.authority}{self.path}", location))
         except (UsageError, ValueError) as exc:
-            raise InputError(f"{self.name}: redirects to what is no web address") from exc
+            raise InputError(
+                f"{self.name}: redirects to what is no web address; fetch"
+                " it yourself, and give the file"
+            ) from exc
         if self.scheme == "https" and new.scheme == "http":
             raise InputError(
                 f"{self.name}: redirects to {new.name}, where nothing is encrypted; if that is"
@@ -192,12 +198,14 @@ class _Way:
                 return reply
             reply.close()
             target = target.redirected(location)
-        raise InputError(f"{first.name}: redirects more than {MOST_REDIRECTS} times")
+        raise InputError(
+            f"{first.name}: redirects more than {MOST_REDIRECTS} times; check the address"
+        )
 
     def _ask(self, target: Target, headers: Mapping[str, str], *, redirected: bool) -> _Reply:
         connection = http.client.HTTPConnection(target.host, target.port)
         connection.sock = sock = self._connect(target, redirected=redirected)
-        try:
+        with on_failure(connection.close):
             connection.putrequest("GET", target.path, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", target.authority)
             connection.putheader("User-Agent", f"artist-bio-gen/{__version__}")
@@ -211,14 +219,8 @@ class _Way:
             connection.endheaders()
             sock.until = time.monotonic() + self.patience.seconds
             response = connection.getresponse()
-            try:
+            with on_failure(response.close):
                 return _Reply(connection, sock, response, target)
-            except BaseException:
-                response.close()
-                raise
-        except BaseException:
-            connection.close()
-            raise
 
     def _connect(self, target: Target, *, redirected: bool) -> PlainSocket | TlsSocket:
         places = checked(
@@ -365,11 +367,8 @@ class _Body(io.RawIOBase):
                 break
             reply.close()
             cut = ConnectionError(f"the server answers {reply.status}")
-        try:
+        with on_failure(reply.close):
             self._require_rest(reply, cut)
-        except BaseException:
-            reply.close()
-            raise
         self._reply = reply
 
     def _require_rest(self, reply: _Reply, cut: Exception) -> None:

@@ -9,7 +9,10 @@ import shutil
 import stat
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+
+from artist_bio_gen.failing import on_failure
 
 PREFIX = "artist-bio-gen-spill-"
 
@@ -29,16 +32,11 @@ class Scratch:
         remove_left_over(parent)
         # Others see its name only once the lock is held.
         made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{os.getpid()}-", dir=parent))
-        self._lock = -1
-        try:
+        with on_failure(partial(shutil.rmtree, made, ignore_errors=True)):
             self._lock = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            self.path = made.rename(made.with_name(made.name[1:]))
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            if self._lock >= 0:
-                os.close(self._lock)
-            raise
+            with on_failure(partial(os.close, self._lock)):
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                self.path = made.rename(made.with_name(made.name[1:]))
 
     def close(self) -> None:
         if self._lock >= 0:

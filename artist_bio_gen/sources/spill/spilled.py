@@ -15,8 +15,10 @@ from typing import Literal, TypeAlias
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import LimitError, UsageError
 from artist_bio_gen.memory import MemoryGuard
+from artist_bio_gen.sources.arrow.batches import arrow
+from artist_bio_gen.sources.spill.forms import FORMS, Layout
 from artist_bio_gen.sources.spill.scratch import Scratch
-from artist_bio_gen.sources.spill.segments import FORMS, Layout, Segments
+from artist_bio_gen.sources.spill.segments import Segments
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream
 from artist_bio_gen.values import Column, Json
 
@@ -41,11 +43,14 @@ _CLOSING = 5.0  # and to come back with an error, once the stream is closed
 
 def spilled(stream: RowStream, options: SourceOptions, guard: object = None) -> RowStream:
     """The same rows, put on disk as the options say. The stream is closed with it. Where pyarrow is
-    missing and nobody asked for the disk, it is the stream itself."""
+    missing and nobody asked for the disk, it is the stream itself; ConfigError where the options
+    ask for a package that is missing."""
     if options.spill == "direct" or (
         options.spill == "adaptive" and importlib.util.find_spec("pyarrow") is None
     ):
         return stream
+    # Rather than with the first row that goes to the disk.
+    arrow(f"--spill {options.spill}")
     return Spilled(
         stream,
         options.spill,

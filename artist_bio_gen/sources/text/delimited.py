@@ -37,7 +37,7 @@ from artist_bio_gen.sources.text.dialect import (
     found_delimiter,
 )
 from artist_bio_gen.sources.text.encodings import encoding_of, sample_of, shown, unsound
-from artist_bio_gen.sources.text.lines import BLOCK, LINE_ENDS, Lines, beginning, split
+from artist_bio_gen.sources.text.lines import BLOCK, LINE_ENDS, Lines, at_once, beginning, split
 from artist_bio_gen.sources.text.plain import (
     QUOTE,
     Cells,
@@ -46,32 +46,18 @@ from artist_bio_gen.sources.text.plain import (
     Splitter,
     size_in_utf_8,
 )
+from artist_bio_gen.sources.text.quoted import QuotedRows
 from artist_bio_gen.stream import CHUNK, Chunk, RowStream, names
 from artist_bio_gen.values import BadRow, Column, Json, Row
 
 MAX_ROW = 16 * 1024 * 1024
 """Characters of the longest row, and so of the longest cell."""
 
-MAX_ROW_LINES = 1_000_000
-"""Lines of the longest row: as a text of its own, each takes some 60 bytes besides its characters,
-so that a quote that is never closed would cost hundreds of megabytes where lines are short."""
-
 MAX_COLUMNS = 16_384
 """As in a spreadsheet; a wider file is taken for a damaged one."""
 
 SAMPLE = BLOCK
 """Bytes at the beginning of a file from which the number of its rows is estimated."""
-
-# Bytes that are read at once, by how many rows are wanted: fewer than `MAX_ROW_LINES`. More than a
-# `BLOCK` leave the processor's caches, and cost 15 % of the speed.
-_LEAST_AT_ONCE = 16 * 1024
-_MOST_AT_ONCE = 512 * 1024
-_NEARLY = 0.95  # of what the rows that are wanted may take: a few rows more would be another chunk
-
-# How far a row may look for the end of its quote is paid from a credit: `MAX_ROW` to begin
-# with, less what was looked at in vain, plus this many characters for each line since. Without
-# it a file made of unclosed quotes would be read once for each of its lines.
-_CREDIT_PER_LINE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +70,6 @@ class Place:
 
 END = Place(-1, 0)
 """Behind all rows of any file."""
-
-
-class _Runaway(Exception):
-    """The lines of the row in hand are longer than it may look ahead."""
 
 
 class _NotYet(Exception):
@@ -181,18 +163,12 @@ class DelimitedStream(RowStream):
         self._number = 0  # of the last line that was parsed or passed over
         self._offset = 0 if self._encoding.countable else None  # of the byte behind it
 
-        self._first = ""  # first line of the quoted row in hand, until the csv reader takes it
-        self._more: list[str] = []  # the other lines of the row in hand
-        self._look_ahead = 0  # characters that these may have
-        self._ended = False  # whether the file ended within it
-        self._credit = max_row
-        self._credit_line = 0
         # The csv module's limit is one for the whole process and small; ours is `max_row`.
         csv.field_size_limit(max(csv.field_size_limit(), max_row))
 
         self._skip(skip_rows)
         self._delimiter = self._found_delimiter() if delimiter is None else delimiter
-        self._reader = self._new_reader()
+        self._quoted = QuotedRows(self._delimiter, max_row, self._next_of_row, self._called)
         self._splitter: Splitter | None = None
         self._begin(header)
         rows = max(1, self._rows_in(start, skip_rows))
@@ -242,8 +218,8 @@ class DelimitedStream(RowStream):
         self._lines = self._new_lines(begun=place.offset != 0)
         self._handed, self._plain, self._parsed = iter(()), None, []
         self._queue, self._text = deque(), ""
-        self._reader = self._new_reader()
-        self._number = self._credit_line = place.line - 1
+        self._number = place.line - 1
+        self._quoted.go_on_behind(self._number)
         self._offset = place.offset
 
     def close(self) -> None:
@@ -310,6 +286,12 @@ class DelimitedStream(RowStream):
             self._rest_is_old = False
         return self._queue.popleft() if self._queue else ""
 
+    def _next_of_row(self) -> str:
+        """The next line of the row in hand, whose quote is open; "" at the end."""
+        if not self._queue and self._parsed:
+            raise _NotYet
+        return self._pull()
+
     def _begin(self, header: bool) -> None:
         """Sets `columns` from the first row; the rows are what is left."""
         while not self._parsed:
@@ -371,10 +353,7 @@ class DelimitedStream(RowStream):
         return True
 
     def _at_once(self, rows: int) -> int:
-        if not self._at_hand:
-            return BLOCK
-        wanted = int(rows * self._bytes_per_row * _NEARLY)
-        return min(max(wanted, _LEAST_AT_ONCE), BLOCK if rows <= CHUNK else _MOST_AT_ONCE)
+        return at_once(rows, self._bytes_per_row) if self._at_hand else BLOCK
 
     def _load(self, size: int) -> bool:
         """Splits the next lines, or puts them into the queue; False at the end."""
@@ -403,7 +382,7 @@ class DelimitedStream(RowStream):
             return None
         if not self._text_is_sound or len(text) > self._max_row:
             return None
-        may_look_ahead = len(text) <= self._credit + self._earned(self._number)
+        may_look_ahead = len(text) <= self._quoted.credit(self._number)
         return self._splitter.rows(text, quoted_lines=may_look_ahead)
 
     def _mended(self, offset: int | None) -> int | None:
@@ -415,9 +394,10 @@ class DelimitedStream(RowStream):
 
     def _parse(self, most: int) -> None:
         """Parses lines of the queue, until there are so many rows or no more lines."""
+        more = self._quoted.more
         while self._queue and len(self._parsed) < most:
             number, offset = self._number + 1, self._mended(self._offset)
-            self._more.clear()
+            more.clear()
             self._rest_is_old = True
             line = self._queue.popleft()
             try:
@@ -425,16 +405,15 @@ class DelimitedStream(RowStream):
                 if cells is not None:
                     self._parsed.append((number, offset, cells))
             except BaseException as exc:  # whatever it is, no line is lost
-                self._queue.extendleft(reversed([line, *self._more]))
-                self._reader = self._new_reader()
+                self._queue.extendleft(reversed([line, *self._quoted.take_back()]))
                 if isinstance(exc, _NotYet):
                     return
                 raise
-            self._number = number + len(self._more)
+            self._number = number + len(more)
             if offset is not None:
-                offset += size_in_utf_8(line) + sum(map(size_in_utf_8, self._more))
+                offset += size_in_utf_8(line) + sum(map(size_in_utf_8, more))
             self._offset = offset
-            if self._more and not self._rest_is_old:
+            if more and not self._rest_is_old:
                 self._split_rest()
 
     def _row(self, line: str, number: int) -> tuple[str, ...] | BadRow | None:
@@ -445,8 +424,9 @@ class DelimitedStream(RowStream):
             return BadRow(number, self._too_long(), shown(line))
         quoted = QUOTE in line
         if quoted:
-            parsed = self._parse_quoted(line, number)
+            parsed = self._quoted.row(line, number)
             if isinstance(parsed, str):
+                self._queue.extendleft(reversed(self._quoted.take_back()))
                 return BadRow(number, parsed, shown(line))
             values = parsed
         else:
@@ -458,9 +438,9 @@ class DelimitedStream(RowStream):
             self.columns = self._numbered(len(values))
         if len(values) != len(self.columns) or self._lines.suspect:
             cells = len(values) if quoted else line.count(self._delimiter) + 1
-            reason = self._flaw(values, cells, 1 + len(self._more))
+            reason = self._flaw(values, cells, 1 + len(self._quoted.more))
             if reason:
-                return BadRow(number, reason, shown("".join([line, *self._more])))
+                return BadRow(number, reason, shown("".join([line, *self._quoted.more])))
         return tuple(values)
 
     def _flaw(self, values: Sequence[str], cells: int, lines: int) -> str:
@@ -489,65 +469,6 @@ class DelimitedStream(RowStream):
 
     def _too_long(self) -> str:
         return f"longer than {self._max_row:,} characters; shorten it"
-
-    # Quoted rows
-
-    def _parse_quoted(self, line: str, number: int) -> list[str] | str:
-        """The cells of the row that begins with `line`, or the reason why it is a bad one."""
-        self._first = line
-        self._ended = False
-        credit = self._credit + self._earned(number)
-        self._look_ahead = allowed = min(self._max_row - len(line), credit)
-        try:
-            return next(self._reader)
-        except csv.Error as exc:
-            reason = (
-                self._unclosed(line, "before the file ends")
-                if self._ended
-                else f"{exc}: a quote inside a quoted cell is written twice"
-            )
-        except _Runaway:
-            far = allowed if self._look_ahead < 0 else MAX_ROW_LINES
-            what = "characters" if self._look_ahead < 0 else "lines"
-            reason = self._unclosed(line, f"in the next {far:,} {what}")
-        self._credit = max(0, self._look_ahead)
-        self._credit_line = number
-        self._queue.extendleft(reversed(self._more))
-        self._more.clear()
-        self._reader = self._new_reader()
-        return reason
-
-    def _earned(self, number: int) -> int:
-        return _CREDIT_PER_LINE * (number - self._credit_line)
-
-    def _new_reader(self) -> Iterator[list[str]]:
-        # Strict, or `"Duke" Ellington` would be read as `Duke Ellington`, and the end of the
-        # file as the end of an open quote.
-        return csv.reader(self._feed(), delimiter=self._delimiter, strict=True)
-
-    def _feed(self) -> Iterator[str]:
-        """What the csv reader reads: the first line of the row in hand and, as long as a quote
-        is open and the reader asks for more, the lines after it."""
-        while True:
-            if self._first:
-                line, self._first = self._first, ""
-            else:
-                if not self._queue and self._parsed:
-                    raise _NotYet
-                line = self._pull()
-                if not line:
-                    self._ended = True
-                    return
-                self._more.append(line)
-                self._look_ahead -= len(line)
-                if self._look_ahead < 0 or len(self._more) > MAX_ROW_LINES:
-                    raise _Runaway
-            yield line
-
-    def _unclosed(self, line: str, where: str) -> str:
-        cells = next(csv.reader([line], delimiter=self._delimiter))
-        cell = self._called(len(cells) - 1)
-        return f"the quote that opens in {cell} is not closed {where}; close it or take it away"
 
 
 def _require_apart(delimiter: str | None, comment: str) -> None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,20 @@ class Encoding:
     def decoder(self) -> Callable[[bytes, bool], str]:
         """Decodes piece by piece; the second argument tells the last one."""
         return codecs.getincrementaldecoder(self.name)(_MARK).decode
+
+    @contextmanager
+    def told(self, name: str) -> Iterator[None]:
+        """For reading and decoding the file `name`: InputError when it cannot go on."""
+        try:
+            yield
+        except OSError as exc:
+            raise InputError(
+                f"{name} cannot be read to its end: {exc.strerror or exc}; get it again"
+            ) from exc
+        except UnicodeError as exc:  # of decoders that cannot pass over what they cannot decode
+            raise InputError(
+                f"{name} is no {self.name} ({exc}); give its encoding with --encoding"
+            ) from exc
 
 
 def encoding_of(

@@ -209,20 +209,11 @@ class JsonArrayStream(RowStream):
             raise _NotYet
         if self._cancelled():
             raise StoppedError
-        try:
+        with self._encoding.told(self.name):
             if not self._data:
                 self._data = self._file.read1(max(BLOCK, len(self._text) - self._at))
             ended = not self._data
             self._text += self._decode(self._data, ended)
-        except OSError as exc:
-            raise InputError(
-                f"{self.name} cannot be read to its end: {exc.strerror or exc}"
-            ) from exc
-        except UnicodeError as exc:  # of decoders that cannot go on after what they cannot decode
-            raise InputError(
-                f"{self.name} is no {self._encoding.name} ({exc});"
-                " give its encoding with --encoding"
-            ) from exc
         self._data, self._ended = b"", ended
         return True
 

@@ -14,8 +14,8 @@ from artist_bio_gen.sources.content import Content, reader_of
 from artist_bio_gen.sources.text.encodings import encoding_of, sample_of, shown, unsound
 from artist_bio_gen.sources.text.json_array import JsonArrayStream, is_array
 from artist_bio_gen.sources.text.json_rows import Keys, Object, objects, one_object
-from artist_bio_gen.sources.text.lines import BLOCK, Lines, beginning
-from artist_bio_gen.stream import CHUNK, Chunk, RowStream
+from artist_bio_gen.sources.text.lines import BLOCK, Lines, at_once, beginning
+from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import BadRow, Json
 
 LONGEST = 16 * 1024 * 1024
@@ -25,12 +25,6 @@ LOOKED_AT = 1_000
 """Lines at the beginning whose keys are the columns."""
 
 _MOST_LOOKED_AT = 16 * 1024 * 1024  # characters
-
-# Bytes that are read at once, by how many rows are wanted. More than a `BLOCK` leave the
-# processor's caches, and cost 15 % of the speed.
-_LEAST_AT_ONCE = 16 * 1024
-_MOST_AT_ONCE = 512 * 1024
-_NEARLY = 0.95  # of what the rows that are wanted may take: a few rows more would be another chunk
 
 _Parsed: TypeAlias = tuple[int, Object | BadRow]
 
@@ -192,10 +186,7 @@ class JsonLinesStream(RowStream):
     # Reading
 
     def _at_once(self, rows: int) -> int:
-        if not self._at_hand:
-            return BLOCK
-        wanted = int(rows * self._bytes_per_row * _NEARLY)
-        return min(max(wanted, _LEAST_AT_ONCE), BLOCK if rows <= CHUNK else _MOST_AT_ONCE)
+        return at_once(rows, self._bytes_per_row) if self._at_hand else BLOCK
 
     def _load(self, size: int) -> bool:
         """Parses the next lines; False at the end."""

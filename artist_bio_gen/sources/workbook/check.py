@@ -113,7 +113,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], name: str) -> None:
         if member.header_offset < ends:
             raise InputError(
                 f"{name}: {member.filename} lies within another file of it; it was made to fill"
-                " memory, and is not opened"
+                " memory, and is not opened: take a sound copy"
             )
         ends = member.header_offset + member.compress_size
         if member.file_size > SMALL and member.file_size > MOST_RATIO * member.compress_size:
@@ -159,7 +159,7 @@ def _check_prolog(start: bytes, name: str) -> None:
     def refuse(*_: object) -> None:
         raise InputError(
             f"{name} has a DTD, which no spreadsheet program writes, and which can be made to fill"
-            " memory; it is not opened"
+            " memory; it is not opened: save it anew with a spreadsheet program"
         )
 
     def begun(*_: object) -> None:
@@ -175,7 +175,9 @@ def _check_prolog(start: bytes, name: str) -> None:
         return
     except expat.ExpatError as exc:
         raise InputError(f"{name} is damaged: {exc}; take a sound copy") from exc
-    raise InputError(f"{name} is damaged: nothing begins in its first {_PROLOG:,} bytes")
+    raise InputError(
+        f"{name} is damaged: nothing begins in its first {_PROLOG:,} bytes; take a sound copy"
+    )
 
 
 def _extent(start: bytes, size: int) -> Extent:

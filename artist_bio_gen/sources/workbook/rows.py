@@ -12,13 +12,14 @@ from typing import Any, Protocol, TypeAlias
 from artist_bio_gen.errors import InputError
 from artist_bio_gen.extras import require
 from artist_bio_gen.sources.cells import json_cell
+from artist_bio_gen.sources.workbook.damage import damage_told, unreadable
 from artist_bio_gen.sources.workbook.header import Numbered
 
 WIDEST = 1_024
 """Columns up to which the quick reader is used: it fills every row up to the last column that any
 row has, and one cell in the last column of all (XFD) makes each row 16,384 cells long."""
 
-_ROWS = 1_048_576  # of a sheet, at most
+MOST_ROWS = 1_048_576  # of a sheet
 _STRETCH = 200  # rows after which the width is looked at
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")  # 22.4.2.4 of ECMA-376, part 1
 
@@ -42,15 +43,20 @@ class QuickRows:
     wide, are left to `careful`, which takes the number of the last row that was given, and why."""
 
     def __init__(
-        self, rows: Iterable[list[Any]], where: str, careful: Callable[[int, str], SheetRows]
+        self,
+        rows: Iterable[list[Any]],
+        where: str,
+        careful: Callable[[int, str], SheetRows],
+        behind: int = 0,
     ) -> None:
+        """`rows` are those behind the row with this number."""
         self.reader = "python-calamine-plus"
         self._rows = iter(rows)
         self._where = where
         self._careful = careful
         self._instead: SheetRows | None = None
         self._failure: InputError | None = None
-        self._last = 0
+        self._last = behind
 
     def take(self, size: int) -> Block:
         rows: list[list[Any]] = []
@@ -72,16 +78,17 @@ class QuickRows:
     def _extend(self, rows: list[list[Any]], more: int) -> str:
         """Adds rows; why the rest is to be read otherwise, "" where it is not."""
         try:
-            rows.extend(islice(self._rows, more))  # those before one that fails are kept
-        except BaseException as exc:  # noqa: BLE001 - a panic of Rust is no Exception
-            if "not stored in" in str(exc):
+            with damage_told(self._where, lambda: self._last + len(rows)):
+                rows.extend(islice(self._rows, more))  # those before one that fails are kept
+        except InputError as exc:
+            if "not stored in" in str(exc.__cause__):
                 return "its rows are out of order"
-            self._failure = unreadable(exc, self._where, self._last + len(rows))
-        if self._last + len(rows) > _ROWS:
+            self._failure = exc
+        if self._last + len(rows) > MOST_ROWS:
             # The next one that is filled may be billions away, and each up to there is given.
-            beyond = ValueError(f"a row has a number beyond {_ROWS:,}")
-            self._failure = unreadable(beyond, self._where, _ROWS)
-            del rows[_ROWS - self._last :]
+            beyond = ValueError(f"a row has a number beyond {MOST_ROWS:,}")
+            self._failure = unreadable(beyond, self._where, MOST_ROWS)
+            del rows[MOST_ROWS - self._last :]
         if rows and len(rows[-1]) > WIDEST:
             return f"it has more than {WIDEST:,} columns"
         return ""
@@ -107,12 +114,16 @@ class CarefulRows:
     def take(self, size: int) -> Block:
         numbers: list[int] = []
         rows: list[list[Any]] = []
-        while len(rows) < size and (row := self._next()) is not None:
-            if numbers and row[0] <= numbers[-1]:
-                self._held = row
-                break
-            numbers.append(row[0])
-            rows.append(row[1])
+        try:
+            with damage_told(self._where, lambda: self._last):
+                while len(rows) < size and (row := self._next()) is not None:
+                    if numbers and row[0] <= numbers[-1]:
+                        self._held = row
+                        break
+                    numbers.append(row[0])
+                    rows.append(row[1])
+        except InputError as exc:
+            self._failure = exc
         if not rows and self._failure is not None:
             raise self._failure
         return numbers, rows
@@ -120,10 +131,7 @@ class CarefulRows:
     def _next(self) -> Numbered | None:
         row, self._held = self._held, None
         if row is None and self._failure is None:
-            try:
-                row = next(self._rows, None)
-            except BaseException as exc:  # noqa: BLE001 - whatever a damaged file leads to in there
-                self._failure = unreadable(exc, self._where, self._last)
+            row = next(self._rows, None)
         if row is not None:
             self._last = row[0]
         return row
@@ -142,7 +150,7 @@ class CarefulRows:
             )
             last, back = 0, False
             for number, cells in parser.parse():
-                if not 0 < number <= _ROWS:
+                if not 0 < number <= MOST_ROWS:
                     raise ValueError(f"a row has the number {number}")
                 back = back or number <= last
                 last = number
@@ -162,27 +170,13 @@ class WholeRows:
         self._last = 0
 
     def take(self, size: int) -> Block:
-        try:
+        with damage_told(self._where, lambda: self._last):
             rows = list(islice(self._rows, size))
-        except BaseException as exc:
-            raise unreadable(exc, self._where, self._last) from exc
         if self._left:
             rows = [self._left + row for row in rows]
         first = self._last + 1
         self._last += len(rows)
         return range(first, first + len(rows)), rows
-
-
-def unreadable(exc: BaseException, where: str, last: int) -> InputError:
-    """What to say of an error of a library; those that are none of the file's go on."""
-    if isinstance(exc, (MemoryError, KeyboardInterrupt, SystemExit, InputError)):
-        raise exc
-    told = " ".join(str(exc).split())[:200] or type(exc).__name__
-    behind = f" behind row {last:,}" if last else ""
-    return InputError(
-        f"{where} cannot be read{behind} ({told}); it is damaged: take a sound copy, or mend it"
-        " with a spreadsheet program"
-    )
 
 
 def _placed(cells: list[dict[str, Any]]) -> list[Any]:

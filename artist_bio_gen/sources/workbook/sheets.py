@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
-from xml.parsers import expat
 
 from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.extras import require
+from artist_bio_gen.failing import on_failure
 from artist_bio_gen.sources.many import Many, Part
 from artist_bio_gen.sources.workbook.check import Extent, check_workbook
+from artist_bio_gen.sources.workbook.damage import damage_told
+from artist_bio_gen.sources.workbook.elements import Unusual
+from artist_bio_gen.sources.workbook.lean import LeanBook
+from artist_bio_gen.sources.workbook.package import Listed, Package, package_of
 from artist_bio_gen.sources.workbook.rows import (
     WIDEST,
     CarefulRows,
     QuickRows,
     SheetRows,
     WholeRows,
-    unreadable,
 )
 from artist_bio_gen.sources.workbook.sheet import Merges, SheetStream
 from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import Json
+
+MANY_TEXTS = 4 * 1024 * 1024
+"""Bytes of shared strings, unpacked, from which on they are held by us: that takes half of the
+memory, and with fewer of them it is all the same."""
 
 
 def open_sheets(path: str, name: str, options: SourceOptions) -> RowStream:
@@ -32,19 +39,23 @@ def open_sheets(path: str, name: str, options: SourceOptions) -> RowStream:
         file = Path(path).open("rb")  # noqa: SIM115 - closed with the stream
     except OSError as exc:
         raise InputError(f"{name} cannot be opened: {exc.strerror}") from exc
-    try:
+    with on_failure(file.close):
         return WorkbookStream(file, name, options)
-    except BaseException:
-        file.close()
-        raise
 
 
 class WorkbookStream(RowStream):
-    def __init__(self, file: BinaryIO, name: str, options: SourceOptions) -> None:
-        """`file` is closed with the stream, and by the caller when this raises."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        name: str,
+        options: SourceOptions,
+        many_texts: int = MANY_TEXTS,
+    ) -> None:
+        """`file` is closed with the stream, and by the caller when this raises. `many_texts` is the
+        size in bytes from which on shared strings are held by us."""
         self.name = name
         self._file = file
-        self._book = _Workbook(file, name, options)
+        self._book = _Workbook(file, name, options, many_texts)
         sheets = self._book.chosen(options.sheet)
         self._several = len(sheets) > 1
         self._sheets: RowStream
@@ -82,25 +93,48 @@ class WorkbookStream(RowStream):
 
 
 class _Workbook:
-    """The file as both libraries open it; the second one when it is needed."""
+    """The file as we read it where it has many texts, and as both libraries open it: the second
+    one when it is needed, and the first one else."""
 
-    def __init__(self, file: BinaryIO, name: str, options: SourceOptions) -> None:
+    def __init__(self, file: BinaryIO, name: str, options: SourceOptions, many_texts: int) -> None:
         self._name = name
         self._file = file
         self._options = options
         self._checked = check_workbook(file, name)
-        self._members = _members(file) if self._checked.kind == "xlsx" else {}
-        self._calamine = calamine = require("python_calamine_plus", extra="excel", what=name)
-        try:
-            self._quick = calamine.CalamineWorkbook.from_path(self._path())
-        except calamine.PasswordError as exc:
-            raise InputError(
-                f"{name} is encrypted; open it and save it without a password"
-            ) from exc
-        except BaseException as exc:
-            raise unreadable(exc, name, 0) from exc
+        self._package = package_of(file) if self._checked.kind == "xlsx" else Package()
+        self._members = self._package.members()
+        self._calamine = require("python_calamine_plus", extra="excel", what=name)
         self._careful: Any = None
+        self._lean: LeanBook | None = None
         self.left_out: dict[str, str] = {}
+        if self._package.texts_size >= many_texts and not self._needs_merges:
+            with suppress(Unusual):
+                self._lean = LeanBook(file, self._package)
+        self._opened: Any = None if self._lean is not None else self._open()
+
+    @property
+    def _needs_merges(self) -> bool:
+        return self._options.fill_merged or self._options.header_rows > 1
+
+    @property
+    def _quick(self) -> Any:
+        """The file as python-calamine-plus opens it, all of its shared strings in memory. Those
+        that we held are let go of."""
+        if self._opened is None:
+            if self._lean is not None:
+                self._lean.close()
+                self._lean = None
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> Any:
+        with damage_told(self._name):
+            try:
+                return self._calamine.CalamineWorkbook.from_path(self._path())
+            except self._calamine.PasswordError as exc:
+                raise InputError(
+                    f"{self._name} is encrypted; open it and save it without a password"
+                ) from exc
 
     def _path(self) -> str:
         """That of the file. By a name that tells another format, or is no UTF-8, it would not be
@@ -116,12 +150,9 @@ class _Workbook:
 
     def chosen(self, wanted: str | None) -> list[str]:
         """Names of the sheets to be read; one at least."""
-        tables, hidden = [], set()
-        for each in self._quick.sheets_metadata:
-            if each.typ == self._calamine.SheetTypeEnum.WorkSheet:
-                tables.append(each.name)
-                if each.visible != self._calamine.SheetVisibleEnum.Visible:
-                    hidden.add(each.name)
+        listed = self._package.sheets if self._lean is not None else self._listed()
+        tables = [each.name for each in listed if each.is_table]
+        hidden = {each.name for each in listed if each.is_hidden}
         if wanted is not None:
             return [_named(wanted, tables, self._name)]
         found = []
@@ -139,6 +170,17 @@ class _Workbook:
             )
         return found
 
+    def _listed(self) -> list[Listed]:
+        types, states = self._calamine.SheetTypeEnum, self._calamine.SheetVisibleEnum
+        return [
+            Listed(
+                each.name,
+                is_table=each.typ == types.WorkSheet,
+                is_hidden=each.visible != states.Visible,
+            )
+            for each in self._quick.sheets_metadata
+        ]
+
     def where(self, name: str) -> str:
         return f"{self._name} sheet {name!r}"
 
@@ -146,7 +188,7 @@ class _Workbook:
         where = self.where(name)
         options = self._options
         merges = None
-        if options.fill_merged or options.header_rows > 1:
+        if self._needs_merges:
             merges = self._merges(name, where)
         return SheetStream(
             self._rows(name, where),
@@ -162,37 +204,37 @@ class _Workbook:
 
     def _rows(self, name: str, where: str) -> SheetRows:
         if self._checked.kind != "xlsx":
-            try:
+            with damage_told(where):
                 return WholeRows(self._quick.get_sheet_by_name(name), where)
-            except BaseException as exc:
-                raise unreadable(exc, where, 0) from exc
-        careful = partial(self._careful_rows, name, where)
         if self._extent(name).columns > WIDEST:
-            return careful(0, f"it says to have more than {WIDEST:,} columns")
-        try:
-            return QuickRows(self._quick.stream_sheet_by_name(name), where, careful)
-        except BaseException as exc:
-            raise unreadable(exc, where, 0) from exc
+            why = f"it says to have more than {WIDEST:,} columns"
+            return self._careful_rows(name, where, 0, why)
+        if self._lean is not None:
+            with suppress(Unusual):
+                return self._lean.rows(name, partial(self._quick_rows, name, where))
+        return self._quick_rows(name, where, 0)
+
+    def _quick_rows(self, name: str, where: str, behind: int, _: str = "") -> QuickRows:
+        careful = partial(self._careful_rows, name, where)
+        with damage_told(where, lambda: behind):
+            rows = self._quick.stream_sheet_by_name(name, min_row=behind)
+        return QuickRows(rows, where, careful, behind)
 
     def _careful_rows(self, name: str, where: str, behind: int, why: str) -> CarefulRows:
         if self._careful is None:
             openpyxl = require("openpyxl", extra="excel", what=where)
-            try:
+            with damage_told(where, lambda: behind):
                 self._careful = openpyxl.load_workbook(self._file, read_only=True, data_only=True)
-            except BaseException as exc:
-                raise unreadable(exc, where, behind) from exc
         return CarefulRows(self._careful[name], where, behind, why)
 
     def _merges(self, name: str, where: str) -> Merges:
-        try:
+        with damage_told(where):
             if self._checked.kind == "xlsx":
                 # Merged ranges stand behind the rows: they cost a pass over the sheet.
                 stream = self._quick.stream_sheet_by_name(name, rich=True, max_row=0)
                 found = stream.merged_cell_ranges
             else:
                 found = self._quick.get_sheet_by_name(name).merged_cell_ranges
-        except BaseException as exc:
-            raise unreadable(exc, where, 0) from exc
         if found is None and self._options.fill_merged:
             raise UsageError(
                 f"{where}: --fill-merged cannot be had of this format; save it as .xlsx"
@@ -201,13 +243,15 @@ class _Workbook:
 
     def _is_empty(self, name: str) -> bool:
         try:
-            if self._checked.kind != "xlsx":
-                return not self._quick.get_sheet_by_name(name).height
-            if self._extent(name).columns > WIDEST:
-                return False
-            return next(iter(self._quick.stream_sheet_by_name(name)), None) is None
-        except BaseException as exc:  # noqa: BLE001 - a panic of Rust is no Exception
-            unreadable(exc, name, 0)  # lets those through that are none of the file's
+            with damage_told(name):
+                if self._checked.kind != "xlsx":
+                    return not self._quick.get_sheet_by_name(name).height
+                if self._extent(name).columns > WIDEST:
+                    return False
+                if self._lean is not None:
+                    return self._lean.is_empty(name)
+                return next(iter(self._quick.stream_sheet_by_name(name)), None) is None
+        except InputError:
             return False  # what is wrong is told when it is read
 
     def _extent(self, name: str) -> Extent:
@@ -222,36 +266,3 @@ def _named(wanted: str, sheets: list[str], name: str) -> str:
     raise UsageError(
         f"--sheet {wanted}: {name} has no such sheet; there are {', '.join(map(repr, sheets))}"
     )
-
-
-def _members(file: BinaryIO) -> dict[str, str]:
-    """Sheets by name, and the members of the archive in which they are. What is not as usual is
-    left out: it only tells how large a sheet is."""
-    sheets: dict[str, str] = {}
-    targets: dict[str, str] = {}
-
-    def relation(tag: str, attributes: dict[str, str]) -> None:
-        if tag.endswith("Relationship"):
-            targets[attributes.get("Id", "")] = attributes.get("Target", "")
-
-    def sheet(tag: str, attributes: dict[str, str]) -> None:
-        if tag.rpartition(":")[2] == "sheet":
-            ids = (value for key, value in attributes.items() if key.endswith(":id"))
-            sheets[attributes.get("name", "")] = next(ids, "")
-
-    with zipfile.ZipFile(file) as archive:
-        for member, handler in (
-            ("xl/_rels/workbook.xml.rels", relation),
-            ("xl/workbook.xml", sheet),
-        ):
-            parser = expat.ParserCreate()
-            parser.StartElementHandler = handler
-            try:
-                parser.Parse(archive.read(member), True)
-            except (KeyError, expat.ExpatError, zipfile.BadZipFile):
-                return {}
-    return {
-        name: target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
-        for name, each in sheets.items()
-        if (target := targets.get(each, ""))
-    }
