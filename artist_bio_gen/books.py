@@ -114,8 +114,11 @@ def _open_store(
         telemetry.emit("paused", reason=f"the database is away: {reason}")
 
     def recovery() -> None:
-        control.resume()
-        telemetry.emit("flowing", reason="the database is back")
+        try:
+            # First, so that the log has no call between `paused` and `flowing`.
+            telemetry.emit("flowing", reason="the database is back")
+        finally:
+            control.resume()
 
     store = BioStore(
         database,

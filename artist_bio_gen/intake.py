@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from artist_bio_gen.config import Settings, source_options
 from artist_bio_gen.database.nearby import Nearby
@@ -25,6 +26,8 @@ from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.skips import SkipTally
 from artist_bio_gen.repeats import without_repeats
 from artist_bio_gen.sources import Reading, open_source
+from artist_bio_gen.sources.databases.queries import TABLE, table_parts
+from artist_bio_gen.sources.formats import database_of
 from artist_bio_gen.sources.places.local import STDIN, files_of, is_address
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Rejected, Skipped, path_text
@@ -54,11 +57,35 @@ def worth_telling(stream: Reading) -> Iterator[str]:
     facts = stream.facts()
     if "named" in facts:
         yield f"input: {facts['named']}"
+    if "columns_missing" in facts:
+        yield f"input: {stream.name}: {facts['columns_missing']}"
     if "encoding_confidence" in facts:
         yield (
             f"input: {stream.name} is read as {facts['encoding']}, found by its content (confidence"
             f" {facts['encoding_confidence']}); --encoding names another"
         )
+
+
+def columns_written(settings: Settings) -> tuple[str, ...]:
+    """Columns of the input that a run writes, as it is the table of bios itself or one of that
+    name: told to the model, each bio would change the input that it was made of."""
+    table = _table_read(settings)
+    ours = tuple(settings.table.split("."))
+    if table is None or table[-1] != ours[-1] or (len(table) == len(ours) and table != ours):
+        return ()
+    return ("bio",)
+
+
+def _table_read(settings: Settings) -> tuple[str, ...] | None:
+    """The name, in its parts, of the table that is read at a Postgres."""
+    source = settings.input or ""
+    database = database_of(source)
+    if database is None or settings.query is not None:
+        return None
+    if database.name == "supabase":
+        path = urlsplit(source.removeprefix("supabase+")).path
+        return (unquote(path.rstrip("/").rpartition("/")[2]),)
+    return table_parts(settings.source_table or TABLE) if database.name == "postgres" else None
 
 
 def state_of(settings: Settings) -> State | None:

@@ -54,19 +54,25 @@ def choose_columns(
     id_column: str | None = None,
     name_column: str | None = None,
     data_columns: Sequence[str] | None = None,
+    left_out: Sequence[str] = (),
 ) -> ColumnChoice:
     """Find the columns that are named, guess those that are not (None).
 
     A guess is made only where there is one candidate: of a file with `id` and `artist_id`
     either may be the artist's, and a wrong guess costs a bio for each row. Columns of a source
     without a header ("1", "2", …) are taken in their order. All columns that are neither id
-    nor name become data unless `data_columns` says which. Raises `UsageError`.
+    nor name become data, but for those `left_out`, unless `data_columns` says which. Raises
+    `UsageError`.
     """
     names = [column.name for column in columns]
     id_at = names.index(find_id(names, id_column, but=name_column))
     name_at = names.index(find_name(names, name_column, but=id_column))
     if data_columns is None:
-        data = [at for at in range(len(names)) if at not in (id_at, name_at)]
+        data = [
+            at
+            for at, name in enumerate(names)
+            if at not in (id_at, name_at) and name not in left_out
+        ]
     else:
         data = [
             names.index(require_column(names, name, "--data-columns"))

@@ -79,11 +79,13 @@ def sum_up(
         failures=failures if left_out and failures.exists() else None,
         resume_command=resume_command if control.stopped else None,
         error=None if control.error is None else str(control.error),
-        messages=tuple(_sentences(now)),
+        messages=tuple(_sentences(now, ended=exit_code == EXIT_DONE)),
     )
 
 
-def _sentences(now: Snapshot) -> Iterator[str]:
+def _sentences(now: Snapshot, *, ended: bool) -> Iterator[str]:
+    if ended and not now.seen:
+        yield "there were no artists: the input gave no rows"
     for count, what in ((now.changed_input, "input"), (now.changed_prompt, "prompt or model")):
         if count:
             yield (

@@ -36,6 +36,7 @@ from artist_bio_gen.generator.model import Call, Model, choose_model
 from artist_bio_gen.intake import (
     Intake,
     State,
+    columns_written,
     open_input,
     source_of,
     state_of,
@@ -112,9 +113,7 @@ def _run(this: _Run) -> RunResult:
         stream = stack.enter_context(open_input(settings, control))
         for sentence in worth_telling(stream):
             this.say(sentence)
-        choice = choose_columns(
-            stream.columns, settings.id_column, settings.name_column, settings.data_columns
-        )
+        choice = _choose_columns(this, stream)
         model = _choose_model(this)
         if settings.dry_run:
             found = dry_run(parse(stream, choice, columns=lambda: stream.columns), model)
@@ -312,6 +311,22 @@ def _check(settings: Settings) -> None:
             f"{settings.output}: a ledger is there already and is never overwritten; go on with it"
             f" by: {command_line(settings, resume=True)}, or name another file with --output"
         )
+
+
+def _choose_columns(this: _Run, stream: Reading) -> ColumnChoice:
+    settings = this.settings
+    written = columns_written(settings)
+    choice = choose_columns(
+        stream.columns, settings.id_column, settings.name_column, settings.data_columns, written
+    )
+    there = {column.name for column in stream.columns}
+    if settings.data_columns is None and there.issuperset(written):
+        for name in written:
+            this.say(
+                f"input: the column {name!r} of table {settings.table} is what the run writes, so"
+                " the model is not told it; name it with --data-columns to tell it nevertheless"
+            )
+    return choice
 
 
 def _just_some(settings: Settings) -> bool:

@@ -119,7 +119,7 @@ def _row(number: int, values: Sequence[Json], file: str) -> Row:
 
 
 class RowStream(ABC):
-    """Rows of one source, read lazily and once. Use it with `with`.
+    """Rows of one source, read lazily and once. Use it with `with`, or `async with`.
 
     Rows that cannot be read come as `BadRow` in their place; the rest goes on. Reading raises
     `InputError` only when nothing after it could be read either.
@@ -178,6 +178,15 @@ class RowStream(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes in a thread: a server is told, a child process is waited for."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
 
 def names(columns: Sequence[Column]) -> tuple[str, ...]:

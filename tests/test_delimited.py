@@ -408,6 +408,42 @@ def test_the_delimiter_is_found_and_told(tmp_path: Path) -> None:
         assert rows.facts()["delimiter"] == ";"
 
 
+def test_a_first_line_that_tells_the_delimiter_is_passed_over_and_told() -> None:
+    data = codecs.BOM_UTF8 + "sep=;\r\nid;name, as known\r\n1;Åse, Nina\r\n2;x;\r\n".encode()
+    with stream(data, delimiter=None) as rows:
+        assert [column.name for column in rows.columns] == ["id", "name, as known"]
+        assert rows.facts() == {
+            "encoding": "utf-8",
+            "delimiter": ";",
+            "delimiter_told": "sep=; on line 1",
+        }
+        (number, offset, cells), (_, _, flawed) = rows.cells()
+        assert (number, offset, cells) == (3, data.index(b"1;"), ("1", "Åse, Nina"))
+        assert isinstance(flawed, BadRow)
+    file = io.BufferedReader(io.BytesIO(data))
+    with DelimitedStream(file, name="artists.csv", size=len(data)) as again:
+        assert again.estimated_row_count == 2
+        again.go_on_at(Place(data.index(b"2;x"), 4))
+        assert [row.number for row in again] == [4]
+
+
+def test_only_the_first_line_tells_a_delimiter_and_one_that_is_given_wins() -> None:
+    with stream(b"name\nsep=;\n", delimiter=None) as rows:
+        assert list(rows) == [Row(2, ("sep=;",))]
+    with stream(b"sep=;\n1,2\n", delimiter=None, skip_rows=1, header=False) as rows:
+        assert list(rows) == [Row(2, ("1", "2"))]
+    with stream(b"sep=;\n1;2\n", delimiter=",") as rows:
+        assert list(rows) == [Row(2, ("1;2",))]
+    with pytest.raises(InputError, match="is empty"):
+        stream(b"sep=;\n", delimiter=None)
+
+
+@pytest.mark.parametrize("row", ["1,Nina,", '1,"Nina",'])
+def test_of_a_delimiter_at_the_end_of_a_row_it_is_told_to_take_it_away(row: str) -> None:
+    (bad,) = read(f"id,name\n{row}\n")
+    assert bad == (2, "3 cells for 2 columns; take the ',' at its end away")
+
+
 def test_a_comment_mark_is_no_delimiter() -> None:
     with stream(b"; id,name\nid,name;alias\n1,a;b\n", delimiter=None, comment=";") as rows:
         assert list(rows) == [Row(3, ("1", "a;b"))]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from artist_bio_gen.sources.text.dialect import found_delimiter
+from artist_bio_gen.sources.text.dialect import found_delimiter, told_delimiter
 
 
 def found(text: str) -> str:
@@ -53,3 +53,21 @@ def test_further_lines_are_waited_for_only_where_the_header_leaves_a_choice() ->
     assert found_delimiter(lines("name\n")) == ","
     with pytest.raises(AssertionError, match="it reads on"):
         found_delimiter(lines("id,name;x\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("sep=;\r\n", ";"),
+        ("SEP=,\n", ","),
+        ('"sep=|"\n', "|"),
+        ("sep=\t", "\t"),
+        ("sep=\n", None),
+        ('sep="\n', None),
+        ("sep=;;\n", None),
+        ("sep=;name\n", None),
+        ("", None),
+    ],
+)
+def test_a_line_of_excels_own_tells_the_delimiter(line: str, told: str | None) -> None:
+    assert told_delimiter(line) == told

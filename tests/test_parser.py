@@ -362,6 +362,12 @@ def test_every_constituent_of_the_national_gallery_is_an_artist() -> None:
     )
 
 
+def test_columns_that_are_left_out_are_data_only_where_they_are_named() -> None:
+    assert chosen("id,name,bio,born", left_out=("bio",))[2] == ["born"]
+    assert chosen("id,name,born", left_out=("bio",))[2] == ["born"]
+    assert chosen("id,name,bio,born", left_out=("bio",), data_columns=["bio"])[2] == ["bio"]
+
+
 # Columns that turn up late
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -59,6 +60,15 @@ def test_parameters_of_postgres(query: str, meant: str) -> None:
 )
 def test_parameters_of_mysql(query: str, meant: str) -> None:
     assert with_params(query, MYSQL_SYNTAX, {"x": 1}, "<{}>".format) == meant
+
+
+@pytest.mark.parametrize("syntax", [POSTGRES_SYNTAX, MYSQL_SYNTAX])
+def test_a_query_with_a_parameter_that_is_not_given_says_how_to_give_it(
+    syntax: re.Pattern[str],
+) -> None:
+    with pytest.raises(UsageError, match=r"""has :born; give it with --params '{"born": …}'"""):
+        with_params("select * from artists where born > :born", syntax, {}, str)
+    assert with_params("select ':born'", syntax, {}, str) == "select ':born'"
 
 
 def test_a_query_without_parameters_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
@@ -13,7 +14,7 @@ from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, LimitError
 from artist_bio_gen.sources.many import Many, Part
 from artist_bio_gen.sources.reading import Progress, Reading
-from artist_bio_gen.stream import Chunk
+from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import BadRow, Row
 from tests.row_streams import Listed, bad
 
@@ -82,6 +83,43 @@ def test_it_can_be_read_while_a_loop_goes_on() -> None:
         return [row.number async for row in reading(rows_of(3))]
 
     assert asyncio.run(read()) == [2, 3, 4]
+
+
+def test_with_async_with_it_is_closed_while_the_loop_goes_on() -> None:
+    async def closed() -> bool:
+        released = threading.Event()
+        stream = Held(released)
+        leaving = asyncio.create_task(through(stream))
+        while not (stream.closing.is_set() or leaving.done()):
+            await asyncio.sleep(0)  # which it can only while nothing blocks the loop
+        released.set()
+        await leaving
+        return stream.closed
+
+    async def through(stream: RowStream) -> None:
+        async with stream as rows:
+            assert rows is stream
+
+    assert asyncio.run(closed())
+
+
+class Held(RowStream):
+    """Its end is waited for, as that of a child process."""
+
+    name = "held"
+    columns = ()
+
+    def __init__(self, released: threading.Event) -> None:
+        self.closing = threading.Event()
+        self.closed = False
+        self._released = released
+
+    def read(self, size: int) -> Chunk | None:
+        return None
+
+    def close(self) -> None:
+        self.closing.set()
+        self.closed = self._released.wait(10)
 
 
 # When it stops

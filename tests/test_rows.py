@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,13 @@ from artist_bio_gen.cli.main import program
 from artist_bio_gen.cli.options import Surroundings
 from artist_bio_gen.cli.table import table
 from artist_bio_gen.destinations import open_destination
-from artist_bio_gen.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_LIMIT, EXIT_SOME_FAILED
+from artist_bio_gen.errors import (
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_LIMIT,
+    EXIT_SOME_FAILED,
+    EXIT_USAGE,
+)
 from artist_bio_gen.rows import copy, give
 from artist_bio_gen.sources import open_source
 from artist_bio_gen.stream import Chunk
@@ -49,6 +56,38 @@ def test_sound_rows_are_copied_and_bad_ones_told(tmp_path: Path) -> None:
     assert [bad.number for bad in result.read.errors] == [3]
     assert result.error is None
     assert [json.loads(line)["id"] for line in target.read_text().splitlines()] == ["1", "3"]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("spill", ["direct", "parquet"])
+def test_a_column_that_no_file_has_leaves_no_file(
+    tmp_path: Path, parallel: int, spill: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.csv").write_text("Inv.,Name\n1,Nina\n")
+    target = tmp_path / "out.csv"
+    wanted = ("Inv.", "Nmae")
+    with open_source(
+        tmp_path / "in" / "*.csv", columns=wanted, parallel=parallel, spill=spill
+    ) as source:
+        assert "did you mean 'Name'?" in str(source.facts()["columns_missing"])
+        result = copy(source, open_destination(target, source.columns))
+    assert result.exit_code == EXIT_INPUT
+    assert result.error is not None
+    assert "--columns Nmae: " in result.error
+    assert "(did you mean 'Name'?); there are 'Inv.', 'Name'" in result.error
+    assert not target.exists()
+
+
+def test_a_column_of_a_later_file_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,Nina\n")
+    (tmp_path / "b.csv").write_text("id,late\n2,x\n")
+    with open_source(tmp_path / "*.csv", columns=("late", "id")) as source:
+        assert "--columns late: " in str(source.facts()["columns_missing"])
+        found = [row for chunk in source.chunks() for row in chunk.values()]
+        assert "columns_missing" not in source.facts()
+    assert [*map(tuple, found)] == [(None, "1"), ("x", "2")]
 
 
 def test_a_copy_that_is_called_off_leaves_no_file(tmp_path: Path) -> None:
@@ -125,6 +164,20 @@ def call(*args: str | Path, environ: Mapping[str, str] | None = None, cwd: Path)
 def told(result: Result) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(result.stdout)
     return found
+
+
+def test_without_a_source_it_says_what_is_missing(tmp_path: Path) -> None:
+    said = call(cwd=tmp_path)
+    assert said.exit_code == EXIT_USAGE
+    assert "Missing argument 'SOURCE'" in said.stderr
+    assert not re.search(r"^ +SOURCE *$", call("--help", cwd=tmp_path).stdout, re.MULTILINE)
+
+
+def test_a_tab_that_separates_cells_is_shown_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "artists.tsv"
+    path.write_text("id\tname\n1\tNina\n")
+    assert "delimiter: \\t\n" in call(path, "--count", cwd=tmp_path).stdout
+    assert "delimiter: \\t\n" in call(path, "--show-schema", cwd=tmp_path).stdout
 
 
 def test_a_pipe_gets_all_rows_as_json_lines(three: Path) -> None:

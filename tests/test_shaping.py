@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import UsageError
+from artist_bio_gen.errors import InputError, UsageError
 from artist_bio_gen.sources.shaping import shaped
 from artist_bio_gen.stream import Chunk, RowStream
 from artist_bio_gen.values import BadRow, Json, Row
@@ -82,6 +82,56 @@ def test_a_column_may_turn_up_later_where_rows_bring_their_own() -> None:
     stream = shaped(listed, SourceOptions(columns=("late", "id")))
     assert read(stream, 1) == [(None, 1), ("x", 2)]
     assert not stream.grows
+
+
+def growing(*rows: Any, columns: Sequence[str] = ("id", "Name")) -> Listed:
+    listed = Listed(columns, rows, name="k.jsonl")
+    listed.grows = True
+    return listed
+
+
+def test_a_column_that_no_row_had_is_an_error_after_the_last_one() -> None:
+    rows = [{"id": 1, "Name": "x"}, {"id": 2, "late": "y"}]
+    stream = shaped(growing(*rows), SourceOptions(columns=("id", "Nmae", "late", "nothing")))
+    assert stream.read(2) is not None
+    for _ in range(2):
+        with pytest.raises(
+            InputError,
+            match=r"k\.jsonl: --columns Nmae, nothing: .* \(did you mean 'Name'\?\); there are"
+            r" 'id', 'Name', 'late'",
+        ):
+            stream.read(2)
+
+
+def test_so_is_a_key_column_that_no_row_had() -> None:
+    told = SourceOptions(skip_empty=True, key_columns=("id", "Nmae"))
+    with pytest.raises(InputError, match="--key-columns Nmae: "):
+        read(shaped(growing({"id": 1}), told))
+
+
+def test_a_column_that_is_not_there_at_first_is_told_until_it_turns_up() -> None:
+    stream = shaped(growing({"id": 1}, {"Nmae": 2}), SourceOptions(columns=("id", "Nmae")))
+    (told,) = stream.facts().values()
+    assert str(told).startswith("--columns Nmae: ")
+    assert "did you mean 'Name'?" in str(told)
+    assert read(stream, 1) == [(1, None), (None, 2)]
+    assert stream.facts() == {}
+
+
+def test_where_not_all_is_read_a_column_may_stand_behind() -> None:
+    wanted = SourceOptions(columns=("id", "late"), max_rows=1)
+    assert read(shaped(growing({"id": 1}, {"late": 2}), wanted)) == [(1, None)]
+
+
+def test_of_a_source_without_a_row_or_a_header_no_column_is_missing() -> None:
+    stream = shaped(growing(columns=()), SourceOptions(columns=("id", "name")))
+    assert stream.facts() == {}
+    assert read(stream) == []
+
+
+def test_the_nearest_name_is_told() -> None:
+    with pytest.raises(UsageError, match=r"--columns NMAE, ID: .*did you mean 'name' and 'id'\?"):
+        shaped(source("lists"), SourceOptions(columns=("born", "NMAE", "ID")))
 
 
 def test_columns_that_turn_up_late_are_those_of_the_shaped_stream_too() -> None:

@@ -181,6 +181,44 @@ def test_a_file_address_is_a_path(tmp_path: Path) -> None:
     assert len(values(open_source(f"file://localhost{path}"))) == 2
 
 
+@pytest.mark.parametrize("name", ["artists.xlsx", "artists.XLS", "artists.ods"])
+@pytest.mark.parametrize(
+    ("data", "way_out"),
+    [
+        (b"id\tname\n1\tNina\n", "is text, and no workbook; read it with --format tsv"),
+        ("id\tname\r\n1\tNina\r\n".encode("utf-16"), "read it with --format tsv"),
+        (b"id;name\n1;\xc5se\n", "is text, and no workbook; read it with --format csv"),
+        (b"\xef\xbb\xbf\n<html><table>", "is HTML or XML, .* spreadsheet program, .* as .xlsx"),
+        (b"<!DOCTYPE html>", "is HTML or XML, .* spreadsheet program, and save it as .xlsx"),
+        (b'<?xml version="1.0"?>', "is HTML or XML, .* spreadsheet program, and save it as .xlsx"),
+    ],
+)
+def test_a_text_that_is_named_as_a_workbook_says_how_to_read_it(
+    tmp_path: Path, name: str, data: bytes, way_out: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=way_out):
+        open_source(path)
+    if "--format" in way_out:
+        with open_source(path, format=way_out[-3:], encoding=None) as rows:
+            assert len(rows.columns) == 2
+
+
+def test_json_is_another_name_of_json_lines_which_reads_arrays_too(tmp_path: Path) -> None:
+    path = tmp_path / "artists.txt"
+    path.write_text('[{"id": 1}, {"id": 2}]')
+    with open_source(path, format="json") as rows:
+        assert [row.values for row in rows if isinstance(row, Row)] == [(1,), (2,)]
+        assert rows.facts()["format"] == "jsonl"
+
+
+@pytest.mark.parametrize("source", [[{"id": 1}], b"artists.csv", None])
+def test_rows_in_memory_are_no_source_and_it_says_what_takes_them(source: Any) -> None:
+    with pytest.raises(TypeError, match=f"not {type(source).__name__}; .*from_rows"):
+        open_source(source)
+
+
 def test_it_can_be_iterated_with_async_for() -> None:
     async def names() -> list[str]:
         with open_source(str(EXAMPLE), max_rows=2) as rows:

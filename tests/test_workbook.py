@@ -6,7 +6,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from artist_bio_gen.config.source import SourceOptions
 from artist_bio_gen.errors import InputError, StoppedError, UsageError
 from artist_bio_gen.sources.cells import json_cell
 from artist_bio_gen.sources.workbook.opening import open_workbook
+from artist_bio_gen.sources.workbook.package import package_of
 from artist_bio_gen.stream import RowStream
 from artist_bio_gen.values import BadRow, Row
 from tests import workbooks
@@ -526,6 +529,41 @@ def test_what_is_no_workbook(tmp_path: Path) -> None:
     rebuilt(path, _zip(tmp_path / "b.zip"), {})
     with pytest.raises(InputError, match="a zip archive, and no workbook"):
         opened(path)
+
+
+def test_what_no_spreadsheet_program_writes(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.xlsx", tmp_path / "a.xlsx"
+    by_xlsxwriter(plain, {"A": ARTISTS})
+    sheet = member(plain, SHEET).replace(b"UTF-8", b"KLINGON")
+    rebuilt(path, plain, {SHEET: sheet})
+    with pytest.raises(InputError, match=r"a\.xlsx is a damaged workbook \(unknown encoding"):
+        opened(path)
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w", method) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+        with pytest.raises(InputError, match="packed in a way that no spreadsheet program uses"):
+            opened(path)
+
+
+def test_a_list_of_sheets_that_cannot_be_unpacked_is_left_to_the_library(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.xlsx", tmp_path / "a.xlsx"
+    by_xlsxwriter(plain, {"A": ARTISTS})
+    listed = "xl/workbook.xml"
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(member(plain, listed)) + packer.flush(zlib.Z_FULL_FLUSH) + b"\xff"
+    rebuilt(path, plain, {listed: None})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(listed, packed)
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[data.rindex(b"PK\x03\x04") + 8] = data[entry + 10] = zipfile.ZIP_DEFLATED
+    struct.pack_into("<I", data, entry + 24, 1_000_000)  # its size
+    path.write_bytes(data)
+    with zipfile.ZipFile(path) as archive, pytest.raises(zlib.error):
+        archive.read(listed)
+    with path.open("rb") as file:
+        assert not package_of(file).sheets
 
 
 def test_a_file_that_has_gone(tmp_path: Path) -> None:

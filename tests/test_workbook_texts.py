@@ -3,6 +3,7 @@ whatever they hold, and little memory."""
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import tracemalloc
 import zipfile
@@ -163,12 +164,33 @@ def test_a_large_workbook_is_read_so_in_its_child(tmp_path: Path) -> None:
         "<si><r><t>_x00</t></r><r><t>41_</t></r></si>",
         "<si><t> <![CDATA[ a ]]> </t></si>",
         '<si><t>&#32;a ]]&gt; t="s"</t></si>\n<si><t>next</t></si>',
+        "<si><t>a</t><t>b</t></si>",
+        "<si><r><t>a</t><t> b</t></r><t>c</t></si>",
     ],
 )
 def test_texts_of_all_kinds(text: str, tmp_path: Path) -> None:
     texts = [*TEXTS, text, "<si><t>last</t></si>"]
     rows = HEADER + shared(2, 2, 3) + shared(3, 4, 4)
     both(book(tmp_path / "a.xlsx", rows, texts))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<si><t {MAIN}>a</t></si>",
+        f"<si><r {MAIN}><t>a</t></r></si>",
+        f"<si><r><t {MAIN}>a</t></r></si>",
+        f"<si {MAIN}><t>a</t></si>",
+        "<si><t>a<b>b</b>c</t></si>",
+        "<si><r><t>a<b/>c</t></r></si>",
+        "<si><x><t>a</t></x></si>",
+    ],
+)
+def test_texts_in_elements_that_we_do_not_know(text: str, tmp_path: Path) -> None:
+    path = book(tmp_path / "a.xlsx", HEADER + shared(2, 2, 3), [*TEXTS, text])
+    (row,) = both(path, THEIRS)
+    assert isinstance(row, Row)
+    assert row.values[1] is not None
 
 
 @settings(max_examples=30, deadline=None)
@@ -262,6 +284,18 @@ def test_rows_out_of_order_are_all_there(length: int, last: list[int], tmp_path:
     assert [row.number for row in found] == [*range(2, 3000), *last]
 
 
+def test_rows_stay_where_the_one_that_bears_disorder_cannot_open_the_workbook(
+    tmp_path: Path,
+) -> None:
+    rows = HEADER + "".join(shared(number, 2, 3) for number in (*range(2, 300), 10))
+    path = book(tmp_path / "a.xlsx", rows, [*TEXTS, "<si><t>no XML: \x01</t></si>"])
+    for many_texts in (0, 2**60):
+        (_, *found, last), _, _ = read(path, many_texts)
+        # The quick reader notices it while row 299 is still its own.
+        assert [row.number for row in found] == [*range(2, 299)]
+        assert "behind row 298 (not well-formed" in last
+
+
 def test_a_sheet_that_is_cut_gives_its_rows_up_to_there(tmp_path: Path) -> None:
     path, cut = tmp_path / "a.xlsx", tmp_path / "cut.xlsx"
     by_xlsxwriter(path, {"A": [("a", "b"), *((f"text {at}", at) for at in range(20_000))]})
@@ -294,6 +328,59 @@ def test_formats_that_are_no_dates(code: str, reader: str, tmp_path: Path) -> No
     (row,) = both(path, reader)
     assert isinstance(row, Row)
     assert (row.values[1] == 40000.5) == (reader == OURS)
+
+
+def test_a_builtin_format_stays_a_date_whatever_a_late_table_calls_it(tmp_path: Path) -> None:
+    rows = HEADER + '<row r="2"><c r="A2" s="1"><v>40000.5</v></c></row>'
+    path = book(tmp_path / "a.xlsx", rows, TEXTS)
+    late = (
+        f'<styleSheet {MAIN}><cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>'
+        '<numFmts><numFmt numFmtId="14" formatCode="0.00"/></numFmts></styleSheet>'
+    )
+    with_late = rebuilt(tmp_path / "late.xlsx", path, {"xl/styles.xml": late.encode()})
+    (row,) = both(with_late, THEIRS)
+    assert isinstance(row, Row)
+    assert row.values[0] == dt.datetime.fromisoformat("2009-07-06T12:00:00")
+
+
+def test_styles_with_a_prefix(tmp_path: Path) -> None:
+    rows = HEADER + '<row r="2"><c r="A2" t="s"><v>2</v></c><c r="B2" s="0"><v>40000</v></c></row>'
+    path = book(tmp_path / "a.xlsx", rows, TEXTS)
+    prefixed = (
+        f'<x:styleSheet {MAIN.replace("xmlns", "xmlns:x")}><x:cellXfs><x:xf numFmtId="14"/>'
+        "</x:cellXfs></x:styleSheet>"
+    )
+    named = rebuilt(tmp_path / "prefixed.xlsx", path, {"xl/styles.xml": prefixed.encode()})
+    assert both(named, THEIRS)
+
+
+def test_an_instruction_may_hold_what_looks_like_the_rows(tmp_path: Path) -> None:
+    path = book(tmp_path / "a.xlsx", HEADER + shared(2, 2, 2), TEXTS)
+    sheet = workbooks.member(path, SHEET).replace(b"<sheetData>", b"<?x <sheetData/>?><sheetData>")
+    rebuilt(tmp_path / "odd.xlsx", path, {SHEET: sheet})
+    assert len(both(tmp_path / "odd.xlsx", THEIRS)) == 1
+
+
+@pytest.mark.parametrize("sheet", ['name="B" sheetId="2" r:id="none"', 'name="B" sheetId="2"'])
+def test_a_sheet_that_cannot_be_found_is_not_left_out_in_silence(
+    sheet: str, tmp_path: Path
+) -> None:
+    path, odd = book(tmp_path / "a.xlsx", HEADER + shared(2, 2, 2), TEXTS), tmp_path / "odd.xlsx"
+    listed = workbooks.member(path, "xl/workbook.xml").replace(
+        b"</sheets>", f"<sheet {sheet}/></sheets>".encode()
+    )
+    rebuilt(odd, path, {"xl/workbook.xml": listed})
+    told = "Relationship not found"
+    with odd.open("rb") as file, pytest.raises(InputError, match=told):
+        WorkbookStream(file, odd.name, SourceOptions(), 0)
+
+
+def test_as_many_rows_are_looked_at_for_columns(tmp_path: Path) -> None:
+    lines = [shared(number, 2, 1, *[0][number != 150 :]) for number in range(1, 161)]
+    del lines[49]  # an empty row, which only the library gives
+    path = book(tmp_path / "a.xlsx", "".join(lines), TEXTS)
+    rows = both(path, header=False)
+    assert [row.number for row in rows if isinstance(row, BadRow)] == [150]
 
 
 def test_rows_that_become_wider(tmp_path: Path) -> None:

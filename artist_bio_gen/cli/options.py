@@ -112,7 +112,7 @@ def write_settings(
         record = param.get_help_record(ctx)
         if isinstance(param, _SettingOption) and record:
             groups.setdefault(config.OPTIONS[str(param.name)].group, []).append(record)
-        elif record:
+        elif record and record[1]:  # arguments are told of in the text above
             own.append(record)
     for option in config.OPTIONS.values():
         if option.flag is None and option.group in groups:

@@ -54,7 +54,7 @@ class RowsCommand(SettingsCommand):
 
 def _schema_alone(args: Sequence[str]) -> Iterator[str]:
     kinds = config.OPTIONS["schema"].kind.choices
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in zip(args, [*args, ""][1:], strict=True):
         yield "--show-schema" if arg == "--schema" and following not in kinds else arg
 
 
@@ -107,6 +107,8 @@ def rows_command(
         if show_schema:
             click.echo(_safe(_schema_json(reading) if as_json else _schema(reading), secrets))
             return
+        if "columns_missing" in (facts := reading.facts()):  # before it is read to its end
+            click.echo(_safe(f"source: {facts['columns_missing']}", secrets), err=True)
         if to_stdout:
             result = _shown(reading, cancelled, in_table=in_table)
         else:
@@ -263,7 +265,7 @@ def _facts(facts: Any) -> Iterator[str]:
     from artist_bio_gen.telemetry.progress import one_line
 
     for name, fact in facts.items():
-        text = one_line(fact if isinstance(fact, str) else json_text(fact))
+        text = one_line(fact if isinstance(fact, str) else json_text(fact)).replace("\t", "\\t")
         yield f"{name}: {text[:_LONGEST_FACT]}{'…' if len(text) > _LONGEST_FACT else ''}"
 
 

@@ -49,7 +49,7 @@ class SourceOptions:
         "Column with the artist's name.", otherwise="guessed: name, artist_name, …")
 
     format: str | None = option(None, TEXT, FORMAT,
-        "csv, tsv, jsonl, xlsx, xls, ods, parquet, arrow, sqlite or the name of a plug-in.",
+        "csv, tsv, jsonl or json, xlsx, xls, ods, parquet, arrow, sqlite or the name of a plug-in.",
         otherwise="seen from name and content")
     header: bool = option(True, SWITCH, FORMAT,
         "The first row names the columns.")

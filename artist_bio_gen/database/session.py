@@ -124,13 +124,24 @@ def _sorted_error(exc: psycopg.Error, where: str) -> Exception:
         return _PassingError(text)
     if state is None:
         if isinstance(exc, psycopg.DataError):
-            return RowsRefusedError(text, duplicate=False)
+            return RowsRefusedError(_one_sentence(exc), duplicate=False)
     elif state.startswith(_ROW_CLASSES):
         duplicate = exc.diag.constraint_name == "one_bio_per_generation"
         return RowsRefusedError(
-            text, duplicate=duplicate, may_pass=state == UNIQUE_VIOLATION and not duplicate
+            _one_sentence(exc),
+            duplicate=duplicate,
+            may_pass=state == UNIQUE_VIOLATION and not duplicate,
         )
     return ConfigError(f"{where}: {text} (SQLSTATE {state})")
+
+
+def _one_sentence(exc: psycopg.Error) -> str:
+    """What the server said, without the lines in which libpq writes it, whose labels change with
+    the server's language."""
+    diag = exc.diag
+    said = (diag.message_primary, diag.message_detail, diag.message_hint, diag.context)
+    parts = [" ".join(part.split()).rstrip(".") for part in said if part]
+    return "; ".join(parts) or " ".join(str(exc).split())
 
 
 def be_patient(conn: psycopg.Connection) -> None:

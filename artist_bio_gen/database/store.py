@@ -28,7 +28,7 @@ from artist_bio_gen.database.statements import (
     failure_values,
     known_statement,
 )
-from artist_bio_gen.database.table import check_table
+from artist_bio_gen.database.table import check_new_rows, check_table
 from artist_bio_gen.errors import ConfigError, LedgerError
 from artist_bio_gen.failing import on_failure
 from artist_bio_gen.values import NO_ROW, Failed, Head
@@ -139,6 +139,8 @@ class BioStore:
         self._commit_sql = commit_statement(self.table, self.id_kind, self._insert_missing)
         self._known_sql = known_statement(self.table, self.id_kind)
         self._rehearse(conn)
+        if self._insert_missing:
+            check_new_rows(conn, self.table)
 
     # ---- the head -------------------------------------------------------------------------
 

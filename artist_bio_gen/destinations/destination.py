@@ -22,6 +22,7 @@ from artist_bio_gen.stream import Chunk
 from artist_bio_gen.values import Json, path_text
 
 _BUFFER = 256 * 1024
+_DRAFT = ".draft"  # so that no file of somebody else, as `.out.csv.20260131`, is taken for one
 
 
 class Draft:
@@ -53,7 +54,7 @@ class Draft:
 
 def _locked_draft(place: Path) -> tuple[int, Path]:
     while True:
-        fd, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+        fd, name = tempfile.mkstemp(_DRAFT, f".{place.name}.", place.parent)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_EX)
         if os.path.lexists(name):
@@ -63,7 +64,8 @@ def _locked_draft(place: Path) -> tuple[int, Path]:
 
 def remove_left_over(place: Path) -> None:
     """Removes the drafts for this place whose owners live no more."""
-    ours = re.compile(re.escape(f".{place.name}.") + r"[a-z0-9_]{8}")  # as tempfile names them
+    begin, end = re.escape(f".{place.name}."), re.escape(_DRAFT)
+    ours = re.compile(f"{begin}[a-z0-9_]{{8}}{end}")  # as tempfile names them
     there: list[Path] = []
     with contextlib.suppress(OSError):  # one may write into a folder that one cannot list
         there += place.parent.iterdir()

@@ -86,15 +86,21 @@ def choose_model(
 ) -> Model:
     """A key or an address means a model behind an address, unless a local one is named; with
     neither, a local one is taken if `may_be_local`. `workers` None means what suits the model.
-    `may_ask` allows a question to the server. ConfigError when nothing can be chosen."""
+    `may_ask` allows a question to the server; without it no call is made, so that nothing need be
+    there. ConfigError when nothing can be chosen."""
     if local_model is None and (base_url is not None or api_key is not None):
         return _remote(call, base_url, api_key, org_id, model, workers or REMOTE_WORKERS, may_ask)
-    if local_model is None and not may_be_local:
-        raise ConfigError(
-            "no OPENAI_API_KEY and no OPENAI_BASE_URL, and nobody at a terminal to see that a"
-            " local model would be used; give one of them, or agree with --embedded"
-        )
-    return _local(call, local_model, models_dir, workers or LOCAL_WORKERS)
+    try:
+        if local_model is None and not may_be_local:
+            raise ConfigError(
+                "no OPENAI_API_KEY and no OPENAI_BASE_URL, and nobody at a terminal to see that a"
+                " local model would be used; give one of them, or agree with --embedded"
+            )
+        return _local(call, local_model, models_dir, workers or LOCAL_WORKERS)
+    except ConfigError as exc:
+        if may_ask or local_model is not None:
+            raise
+        return _none_yet(call, exc)
 
 
 def _remote(
@@ -171,6 +177,24 @@ def _local(call: Call, name_or_path: str | None, models_dir: Path | None, worker
         fingerprint=fingerprint(weights.name, call.prompt, call.parameters),
         chosen=f"{why}local model {weights.name}",
         show=_shown(call, "the local model", weights.name),
+        open=opened,
+    )
+
+
+def _none_yet(call: Call, missing: ConfigError) -> Model:
+    """Shows requests, and cannot make them."""
+    if call.api == "auto":
+        call = replace(call, api="responses" if isinstance(call.prompt, StoredPrompt) else "chat")
+
+    def opened(say: Callable[[str], None]) -> AbstractContextManager[Generate]:
+        raise missing
+
+    return Model(
+        name="none yet",
+        workers=LOCAL_WORKERS,
+        fingerprint=fingerprint(None, call.prompt, call.parameters),
+        chosen=f"no model yet, which a dry run does without; a run needs one: {missing}",
+        show=_shown(call, "…", None),
         open=opened,
     )
 

@@ -60,8 +60,14 @@ def open_source(
     `memory_limit`.
 
     Raises InputError when nothing can be read, UsageError when an option cannot be used,
-    ConfigError when a package, a server or a key is missing, TypeError for an unknown field.
+    ConfigError when a package, a server or a key is missing, TypeError for an unknown field, and
+    for rows that are in memory.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(
+            f"open_source takes a path or an address, not {type(source).__name__}; rows that are in"
+            " memory: artist_bio_gen.from_rows, from_pandas, from_arrow"
+        )
     told = _told(options or SourceOptions(), more)
     plug_in = None if told.chunk_function is None else formats.chunk_function(told.chunk_function)
     if guard is None and told.memory_limit is not None:

@@ -7,6 +7,7 @@ A plug-in adds to them by an entry point of the group `artist_bio_gen.sources`, 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -88,6 +89,7 @@ def _first_member(start: bytes) -> bytes:
 
 
 _HERE = "artist_bio_gen.sources"
+_WORKBOOK = f"{_HERE}.workbook.opening:open_workbook"
 
 CSV = Format("csv", "CSV", f"{_HERE}.text.delimited:open_delimited", (".csv", ".txt"))
 JSONL = Format(
@@ -101,21 +103,21 @@ FORMATS = (
     Format(
         "xlsx",
         "an Excel workbook",
-        f"{_HERE}.workbook.opening:open_workbook",
+        _WORKBOOK,
         (".xlsx", ".xlsm"),
         _is_xlsx,
     ),
     Format(
         "xls",
         "an old Excel workbook (.xls)",
-        f"{_HERE}.workbook.opening:open_workbook",
+        _WORKBOOK,
         (".xls",),
         begins_with(b"\xd0\xcf\x11\xe0"),
     ),
     Format(
         "ods",
         "an OpenDocument sheet",
-        f"{_HERE}.workbook.opening:open_workbook",
+        _WORKBOOK,
         (".ods",),
         _is_ods,
     ),
@@ -142,6 +144,9 @@ FORMATS = (
     ),
 )
 
+_OTHER_NAMES = {"json": "jsonl"}
+"""Of formats, for whoever gives one."""
+
 DATABASES = (
     Database(
         "postgres", "Postgres", f"{_HERE}.databases.postgres:open_query", ("postgresql", "postgres")
@@ -166,6 +171,7 @@ _FOREIGN = (
     (b"<?xml", "XML"),
     (b"<!DOCTYPE", "a web page"),
 )
+_UNPRINTED = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _FOREIGN_SUFFIXES = (".pdf", ".xml", ".duckdb", ".docx", ".rar", ".7z", ".tar")
 
 
@@ -183,8 +189,9 @@ def open_content(content: Content, options: SourceOptions, cancelled: Cancelled)
 
 def choose(content: Content, start: bytes, given: str | None) -> tuple[Format, dict[str, Json]]:
     if given is not None:
-        found = next((each for each in FORMATS if each.name == given), None)
-        return found or _plugged_in(given), {"format": given}
+        own = _OTHER_NAMES.get(given, given)
+        found = next((each for each in FORMATS if each.name == own), None) or _plugged_in(given)
+        return found, {"format": found.name}
     suffix = PurePath(content.file_name).suffix.lower()
     named = by_name(content.file_name)
     seen = next((each for each in FORMATS if each.seen(start)), None)
@@ -195,6 +202,8 @@ def choose(content: Content, start: bytes, given: str | None) -> tuple[Format, d
         _refuse_foreign(content.name, suffix, start)
         chosen = JSONL if _looks_like_json(start) else CSV
     elif seen is None:
+        if chosen.opener == _WORKBOOK:
+            _refuse_text(content.name, start)
         _refuse_foreign(content.name, "", start)
     facts: dict[str, Json] = {"format": chosen.name}
     if named is not None and named is not chosen:
@@ -217,6 +226,21 @@ def _refuse_foreign(name: str, suffix: str, start: bytes) -> None:
             f"{name} is named {suffix}, which cannot be read; what can be read: {READABLE}."
             " If it is one of these, say which with --format"
         )
+
+
+def _refuse_text(name: str, start: bytes) -> None:
+    """What many programs export under the name of a workbook, since Excel opens it."""
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    text = start.decode(encoding, "replace").lstrip()
+    if text.startswith("<"):
+        raise InputError(
+            f"{name} is HTML or XML, and no workbook; open it in a spreadsheet program, and save it"
+            " as .xlsx"
+        )
+    header, end, _ = text.partition("\n")
+    if end and not _UNPRINTED.search(header):
+        way = "tsv" if "\t" in header else "csv"
+        raise InputError(f"{name} is text, and no workbook; read it with --format {way}")
 
 
 def _looks_like_json(start: bytes) -> bool:

@@ -5,14 +5,15 @@ several parts as several rows. Each step is a function of a chunk, there only wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import compress
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 from artist_bio_gen.config.source import SourceOptions
-from artist_bio_gen.errors import UsageError
-from artist_bio_gen.key_columns import find_id, find_name
+from artist_bio_gen.errors import InputError, UsageError
+from artist_bio_gen.key_columns import find_id, find_name, listed
 from artist_bio_gen.stream import Chunk, RowStream, is_empty, names
 from artist_bio_gen.values import Column, Json
 
@@ -23,26 +24,36 @@ def shaped(stream: RowStream, options: SourceOptions, last: Step | None = None) 
     """The stream as these options want it; the very same one where they want nothing. `last` is a
     plug-in's step. Raises UsageError for columns that are not there."""
     steps: list[Step] = []
+    named: dict[str, Sequence[str]] = {}
     if options.strip:
         steps.append(stripped)
     if options.skip_empty:
         steps.append(WithoutEmpty(_keys(stream, options)))
+        named["--key-columns"] = options.key_columns or ()
     if options.split_id is not None:
         steps.append(SplitIds(find_id(names(stream.columns), options.id_column), options.split_id))
     if options.columns is not None:
         _require(stream, options.columns, "--columns")
         steps.append(Columns(options.columns))
+        named["--columns"] = options.columns
     if last is not None:
         steps.append(last)
     if not steps and options.max_rows is None:
         return stream
     return Shaped(
-        stream, steps, most=options.max_rows, columns=options.columns, plugged_in=last is not None
+        stream,
+        steps,
+        most=options.max_rows,
+        columns=options.columns,
+        named=named,
+        plugged_in=last is not None,
     )
 
 
 class Shaped(RowStream):
-    """A stream whose chunks go through these steps, after its first `most` rows are taken."""
+    """A stream whose chunks go through these steps, after its first `most` rows are taken.
+
+    InputError at its end, after the last row, when a column that is named was in none of them."""
 
     def __init__(
         self,
@@ -51,10 +62,12 @@ class Shaped(RowStream):
         *,
         most: int | None = None,
         columns: Sequence[str] | None = None,
+        named: Mapping[str, Sequence[str]] | None = None,
         plugged_in: bool = False,
     ) -> None:
         """`columns` are those that the steps leave, None for all; one that is `plugged_in` may
-        change them, which shows with the first chunk."""
+        change them, which shows with the first chunk. `named` are columns of the stream, by the
+        option that names them."""
         self.name = stream.name
         self.can_wait = stream.can_wait
         self.grows = (stream.grows and columns is None) or plugged_in
@@ -62,6 +75,7 @@ class Shaped(RowStream):
         self._steps = steps
         self._left = most
         self._kept = columns
+        self._named = named or {}
         self._plugged_in = plugged_in
         self._raw: deque[Chunk] = deque()  # read, and not yet shaped
         self._seen: tuple[Column, ...] = ()
@@ -70,7 +84,14 @@ class Shaped(RowStream):
         self.estimated_row_count = min((each for each in counts if each is not None), default=None)
 
     def facts(self) -> dict[str, Json]:
-        return self._stream.facts()
+        facts = self._stream.facts()
+        there = names(self._stream.columns)
+        missing = [
+            f"{flag} {', '.join(lacking)}: no such column has turned up yet"
+            f"{_nearest(lacking, there)}"
+            for flag, lacking in self._missing()
+        ]
+        return {**facts, "columns_missing": "; ".join(missing)} if missing else facts
 
     def passed_over(self, rows: int) -> None:
         """So many rows of the stream were taken by somebody else."""
@@ -100,16 +121,27 @@ class Shaped(RowStream):
         self._stream.close()
 
     def _next(self, size: int) -> Chunk | None:
-        if self._left is None:
-            return self._stream.read(size)
-        if not self._left:
+        if self._left == 0:  # what stands behind may have more columns
             return None
-        chunk = self._stream.read(min(size, self._left))
+        chunk = self._stream.read(size if self._left is None else min(size, self._left))
         if chunk is None:
+            for flag, missing in self._missing():
+                raise InputError(f"{self.name}: {_no_such(missing, self._stream, flag)}")
             return None
+        if self._left is None:
+            return chunk
         chunk = beginning(chunk, self._left)
         self._left -= len(chunk) + len(chunk.bad)
         return chunk
+
+    def _missing(self) -> Iterator[tuple[str, list[str]]]:
+        """Options with the columns of theirs that no row has had so far. None is missing where
+        nothing is known of any column, as in a file without a row."""
+        there = names(self._stream.columns)
+        for flag, wanted in self._named.items():
+            missing = [name for name in wanted if name not in there]
+            if missing and there:
+                yield flag, missing
 
     def _take_columns(self) -> None:
         self._seen = self._stream.columns
@@ -278,7 +310,19 @@ def _require(stream: RowStream, wanted: Sequence[str], flag: str) -> None:
     there = names(stream.columns)
     missing = [name for name in wanted if name not in there]
     if missing and not stream.grows:
-        raise UsageError(
-            f"{flag} {', '.join(missing)}: there is no such column; there are"
-            f" {', '.join(map(repr, there))}"
-        )
+        raise UsageError(_no_such(missing, stream, flag))
+
+
+def _no_such(missing: Sequence[str], stream: RowStream, flag: str) -> str:
+    there = names(stream.columns)
+    return (
+        f"{flag} {', '.join(missing)}: there is no such column{_nearest(missing, there)}; there are"
+        f" {listed(there)}"
+    )
+
+
+def _nearest(missing: Sequence[str], there: Sequence[str]) -> str:
+    folded = {name.casefold(): name for name in there}
+    near = [get_close_matches(name.casefold(), folded, n=1) for name in missing]
+    meant = dict.fromkeys(folded[match] for matches in near for match in matches)
+    return f" (did you mean {' and '.join(map(repr, meant))}?)" if meant else ""

@@ -75,6 +75,18 @@ def test_resume_without_a_ledger_begins_one_and_says_so(database_url: str, tmp_p
     assert len(read_books(job).ledger) == 8
 
 
+def test_an_input_without_rows_is_told_to_have_had_no_artists(
+    database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi() as api:
+        job = a_job(tmp_path, database_url, api.base_url, rows=0)
+        code, said = job.finish()
+        assert (code, said.count("there were no artists")) == (0, 1)
+        write_artists(tmp_path / "artists.csv", 1)
+        assert "there were no artists" not in job.finish("--resume")[1]
+        assert "there were no artists" not in job.finish("--resume")[1]
+
+
 def test_a_dry_run_shows_five_requests_and_neither_calls_nor_writes(
     database_url: str, tmp_path: Path
 ) -> None:
@@ -102,6 +114,20 @@ def test_a_dry_run_needs_neither_database_nor_server(tmp_path: Path) -> None:
     code, said = job.finish("--dry-run", "--api", "responses")
     assert code == 0, said
     assert said.count(f"POST {NOWHERE}/responses") == 5
+
+
+def test_a_dry_run_needs_neither_a_key_nor_weights(tmp_path: Path) -> None:
+    job = a_job(tmp_path, "", "")
+    job = replace(job, env={"OPENAI_API_KEY": ""})
+    code, said = job.tell("--input", "artists.csv", "--dry-run")
+    assert code == 0, said
+    assert "no model yet, which a dry run does without; a run needs one: no OPENAI" in said
+    assert said.count("POST …/chat/completions") == 5
+    code, said = job.finish("--dry-run")
+    assert code == 0, said  # with the weights, where there are some
+    assert said.count("/chat/completions") == 5
+    code, said = job.finish("--dry-run", "--local-model", "gone.gguf")
+    assert (code, "gone.gguf" in said) == (3, True)
 
 
 @pytest.mark.parametrize(

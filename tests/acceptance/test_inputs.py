@@ -149,6 +149,27 @@ def test_what_was_found_out_about_an_input_is_told(database_url: str, tmp_path: 
         assert "artists.csv is named as CSV and is an SQLite database" in said
 
 
+def test_a_column_that_no_row_has_is_told_at_once_and_is_an_error_at_the_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "artists.jsonl"
+    path.write_text('{"id": 1, "name": "Nina", "born": 1933}\n')
+    with FakeApi(keep=0) as api:
+        job = job_of(tmp_path, database_url, api, path, "--columns", "id,name,brn")
+        code, said = job.finish("--dry-run")
+        assert code == 1, said
+        assert "input: " in said
+        assert "--columns brn: no such column has turned up yet (did you mean 'born'?)" in said
+        assert "brn: there is no such column (did you mean 'born'?); there are 'id', 'name'" in said
+        code, said = job.finish()
+        assert code == 1, said
+        assert "--columns brn: there is no such column" in said
+        job.options = (*job.options, "--columns", "id,name,born")
+        code, said = job.finish()
+        assert code == 0, said
+        assert lines(job)["1"]["artist_data"] == {"born": 1933}
+
+
 def test_a_database_is_an_input_that_is_read_once(database_url: str, tmp_path: Path) -> None:
     with FakeApi(keep=0) as api:
         job = job_of(tmp_path, database_url, api, database_url, "--source-table", "catalogue")
@@ -163,6 +184,35 @@ def test_a_database_is_an_input_that_is_read_once(database_url: str, tmp_path: P
         assert "it can be read only once" in said
         assert "50 skipped (50 done before)" in said
         assert api.counts().calls == 50
+
+
+@pytest.mark.parametrize("named", ["museum", "public.museum"])
+def test_bios_that_are_written_into_the_input_do_not_change_it(
+    named: str, database_url: str, tmp_path: Path
+) -> None:
+    with FakeApi(keep=0) as api:
+        job = job_of(tmp_path, database_url, api, database_url, "--source-table", named)
+        job.table = "museum"
+        query(job, "create table museum (id int primary key, name text, bio text, born int)")
+        query(
+            job,
+            "insert into museum select n, 'Artist ' || n, 'Old.', n from generate_series(1, 3) n",
+        )
+        code, said = job.finish()
+        assert code == 0, said
+        assert said.count("column 'bio' of table museum is") == 1
+        assert lines(job)["2"]["artist_data"] == {"born": 2}
+        code, said = job.finish()
+        assert code == 0, said
+        assert "another input" not in said
+        code, said = job.finish("--refresh", "changed")
+        assert code == 0, said
+        assert api.counts().calls == 3
+        code, said = job.finish("--again", "--data-columns", "bio")
+        assert code == 0, said
+        assert "column 'bio' of table" not in said
+        newest = {line["artist_id"]: line for line in chain(job.ledger)}
+        assert newest["2"]["artist_data"]["bio"].startswith("Artist 2 ")
 
 
 def test_a_password_of_the_input_is_shown_nowhere(database_url: str, tmp_path: Path) -> None:

@@ -177,8 +177,8 @@ def test_connections_that_are_cut_again_and_again_are_made_anew(
 def test_a_stop_while_the_server_is_away_keeps_what_was_paid_for(
     server: Server, away_url: str, tmp_path: Path
 ) -> None:
-    rows = 100
-    with FakeApi(latency="0.02", keep=0) as api:
+    rows = 600
+    with FakeApi(latency="0.05", keep=0) as api:
         job = a_job(tmp_path, away_url, api, rows)
         with Running(job) as run:
             run.wait_until(Grown(job))

@@ -82,6 +82,44 @@ def test_a_table_is_read_whole(artists: psycopg.Connection, database_url: str) -
     assert max(map(len, chunks)) <= 700
 
 
+def test_rows_that_the_server_has_never_counted_are_not_estimated(
+    artists: psycopg.Connection, database_url: str
+) -> None:
+    artists.execute('create schema "My own"')
+    artists.execute('create table "My own".fresh (id int8)')
+    artists.execute('insert into "My own".fresh select generate_series(1, 3)')
+    both = 'select a.id from artists a join "My own".fresh f on f.id = a.id'
+    for options in (
+        {"source_table": '"My own".fresh'},
+        {"source_table": '"My own".fresh', "page_key": "id"},
+        {"query": both},
+    ):
+        with opened(database_url, **options) as source:
+            assert source.estimated_row_count is None
+    artists.execute('analyze "My own".fresh')
+    with opened(database_url, source_table='"My own".fresh') as source:
+        assert source.estimated_row_count == 3
+    with opened(database_url, query=both) as source:
+        assert source.estimated_row_count is not None
+    with opened(database_url, query="select 1 as id") as source:
+        assert source.estimated_row_count == 1
+
+
+def test_of_a_parted_table_each_part_must_have_been_counted(
+    database: psycopg.Connection, database_url: str
+) -> None:
+    database.execute("create table artists (id int8) partition by range (id)")
+    database.execute("create table low partition of artists for values from (0) to (20)")
+    database.execute("create table high partition of artists for values from (20) to (40)")
+    database.execute("insert into artists select generate_series(0, 39)")
+    database.execute("analyze low")
+    with opened(database_url) as source:
+        assert source.estimated_row_count is None
+    database.execute("analyze high")
+    with opened(database_url) as source:
+        assert source.estimated_row_count == 40
+
+
 def test_pages_are_in_the_order_of_their_key(
     artists: psycopg.Connection, database_url: str
 ) -> None:

@@ -12,6 +12,7 @@ _GOES_ON = b"\xff\xff\xff\xff"
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2
 _I32, _I64, _U16, _BUFFER = Struct("<i"), Struct("<q"), Struct("<H"), Struct("<qq")
 _MB = 1_000_000
+_MOST_TIMES = 32_768  # its packed size: a block of zstd is 4 bytes for 128 KiB (RFC 8878)
 
 
 class Watched:
@@ -51,6 +52,8 @@ class Watched:
     def _require_room(self, packed: list[int], body: memoryview) -> None:
         size = sum(max(0, _I64.unpack_from(body, at)[0]) for at in packed)
         if size > self._most:
+            if size > _MOST_TIMES * len(body):
+                raise OSError(f"{len(body):,} bytes do not unpack to {size:,}")  # damaged
             raise LimitError(
                 f"{self._name}: a batch of {len(body):,} bytes unpacks to {size / _MB:,.0f} MB;"
                 f" only {self._most / _MB:,.0f} MB may be held so. Give --memory-limit"

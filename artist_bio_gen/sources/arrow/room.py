@@ -20,8 +20,10 @@ from artist_bio_gen.sources.arrow.batches import arrow, damage
 from artist_bio_gen.sources.arrow.pages import (
     DELTA_STRINGS,
     DICTIONARY,
+    SHORT,
     NoPageError,
     Page,
+    are_short,
     longest,
     pages,
 )
@@ -31,20 +33,19 @@ UNLIMITED = 2_000_000_000
 """Bytes that are reckoned with where no limit is set."""
 
 _MB = 1_000_000
-_SHARES = 4  # of a limit; what cannot be parted may take one of them
+_SHARES = 4  # of a limit; what cannot be parted may take one of them in a column
+_TOGETHER = 2  # and so many in all columns
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT96": 12}
 _WIDTH = 8
 _AS_OBJECT = 32  # bytes of a value in a list of Python's, at least
 _AS_OBJECTS = 4  # times the memory of a batch that its rows take
-_MANY, _ORDINARY = 2_000, 2 * 1024 * 1024  # texts in a dictionary, and its bytes
-_TIMES = 8  # the average of such texts is reckoned with
 _FEW = 16  # rows at first, where nothing tells how large they are
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes that the rows of one read may take, and that what cannot be parted may: the pages
-    that are unpacked at once, or a row."""
+    """Bytes that the rows of one read may take, and that what cannot be parted may take in one
+    column: the pages that are unpacked at once, or a row."""
 
     rows: int
     whole: int
@@ -69,6 +70,9 @@ class Rooms:
 
     def of(self, group: int) -> Room:
         """LimitError when pages, or rows, are larger than can be held."""
+        # Makes the columns' readers, and reads nothing. Where it is damaged what the file tells of
+        # a column, that is an error here; asking for the `column` would end the process.
+        next(self._file.reader.iter_batches(0, [group], use_threads=False), None)
         known = self._file.metadata.row_group(group)
         columns = [
             _column(self._source, known.column(at), self._file.schema.column(at))
@@ -88,24 +92,23 @@ class Rooms:
     def _require(
         self, what: str, where: str, sizes: Sequence[float], columns: Sequence[_Column]
     ) -> None:
-        size = sum(sizes)
-        if size > self._bounds.whole:
-            largest = columns[sizes.index(max(sizes))].name
+        size, largest = sum(sizes), max(sizes, default=0)
+        wanted = max(largest, size / _TOGETHER)
+        if wanted > self._bounds.whole:
+            column = columns[sizes.index(largest)].name
             raise LimitError(
-                f"{where} {what.format(_mb(size))}, most of it in column {largest!r}; only"
-                f" {_mb(self._bounds.whole)} may be held so. Give --memory-limit"
-                f" {int(_SHARES * size / _MB) + 1} or more, or write the file anew with smaller"
+                f"{where} {what.format(_mb(size))}, {_mb(largest)} of it in column {column!r}; only"
+                f" {_mb(_TOGETHER * self._bounds.whole)} may be held so, and"
+                f" {_mb(self._bounds.whole)} of a column. Give --memory-limit"
+                f" {int(_SHARES * wanted / _MB) + 1} or more, or write the file anew with smaller"
                 " pages, or without that column"
             )
 
     def _longest(self, column: _Column) -> int:
-        """Bytes of the longest text in its dictionary; all of them where that cannot be unpacked,
-        which the reading itself will tell. One with many texts, which is the common kind, is not
-        looked through: that would take a tenth of the time for its rows."""
+        """Bytes of the longest text in its dictionary, at most; all of them where that cannot be
+        unpacked, which the reading itself will tell."""
         page = column.dictionary
         assert page is not None
-        if page.values > _MANY and page.size <= _ORDINARY:
-            return _TIMES * page.size // page.values
         data = self._source.read_at(page.packed, page.at)
         if column.packing != "UNCOMPRESSED":
             faults: tuple[type[Exception], ...] = (*damage(), MemoryError, ValueError)
@@ -114,7 +117,7 @@ class Rooms:
                 data = codec.decompress(data, page.size, asbytes=True)
             except faults:
                 return page.size
-        return longest(data)
+        return SHORT if are_short(data, page.values) else longest(data)
 
 
 class Room:

@@ -146,7 +146,7 @@ class _Pager(Pager):
         """Whether each page has to sort all rows, for want of an index."""
         order = b"order by %b limit %d" % (self._key, CHUNK)
         plan = self._server.plan(self._asked.ordered(order))
-        if (shape.rows or 0) <= _LARGE or plan is None or not _sorts(plan):
+        if shape.planned <= _LARGE or plan is None or not _sorts(plan):
             return {}
         return {"slow": "no index on the page key: each page sorts all rows"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,12 +75,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is known of a statement's rows before they are read: `rows` and `width` (bytes of a
-    row) are what the planner guesses; None and 1 where it says nothing."""
+    """What is known of a statement's rows before they are read: `planned` rows and `width` (bytes
+    of a row) are what the planner guesses; 0 and 1 where it says nothing. `rows` is the same where
+    it is more than a guess: None where it has never counted a table from which they come."""
 
     columns: tuple[Column, ...]
     rows: int | None
     width: int
+    planned: int
 
 
 class Server:
@@ -187,13 +189,32 @@ class Server:
             columns = distinct(asked.name, self._columns(found, is_table=asked.is_table))
         plan = self.plan(asked)
         if plan is None:
-            return Shape(columns, None, 1)
-        return Shape(columns, int(plan["Plan Rows"]), max(1, int(plan["Plan Width"])))
+            return Shape(columns, None, 1, 0)
+        planned = int(plan["Plan Rows"])
+        with self.told(asked.name):
+            rows = planned if self._are_counted(_tables(plan)) else None
+        return Shape(columns, rows, max(1, int(plan["Plan Width"])), planned)
+
+    def _are_counted(self, tables: Iterable[tuple[str, str]]) -> bool:
+        """Whether ANALYZE, VACUUM or an index has counted each of these. Of others the planner
+        makes up ten pages of rows, and more as the file grows (estimate_rel_size)."""
+        wanted = [*tables]
+        found = self._connected.execute(
+            "select not exists (select"
+            " from unnest(%s::text[], %s::text[]) as wanted (schema, called)"
+            " join pg_namespace on nspname = schema"
+            " join pg_class on relnamespace = pg_namespace.oid and relname = called"
+            # Before Postgres 14, which has -1 for it, an empty table looks the same.
+            " where reltuples < 0 or (reltuples = 0 and relpages = 0))",
+            [[schema for schema, _ in wanted], [called for _, called in wanted]],
+        ).fetchone()
+        return found is not None and bool(found[0])
 
     def plan(self, asked: Asked) -> Mapping[str, Any] | None:
         """As EXPLAIN has it; None for what is no select (show, fetch)."""
         explained = Asked(
-            asked.name, b"explain (format json) " + asked.statement, asked.params, asked.types
+            *(asked.name, b"explain (verbose, format json) " + asked.statement),
+            *(asked.params, asked.types),
         )
         with self.told(asked.name):
             try:
@@ -321,6 +342,17 @@ class Server:
                     f"{what}: {words}; mend --query, --params, --page-key or --after"
                 ) from exc
             raise InputError(f"{what}: {words}; mend that, and read again") from exc
+
+
+def _tables(plan: object) -> Iterator[tuple[str, str]]:
+    """Schema and name of each table that a step of this plan reads."""
+    if isinstance(plan, list):
+        for step in plan:
+            yield from _tables(step)
+    elif isinstance(plan, dict):
+        if "Relation Name" in plan:
+            yield str(plan["Schema"]), str(plan["Relation Name"])
+        yield from _tables(plan.get("Plans"))
 
 
 def _sound(found: pq.abc.PGresult) -> pq.abc.PGresult:

@@ -131,9 +131,8 @@ def with_params(
     query: str, syntax: re.Pattern[str], params: Mapping[str, object], put: Callable[[str], str]
 ) -> str:
     """The query with `put(name)` in place of each `:name`, but not within literals, comments or
-    casts. Without params it stays as it is. UsageError for names that only one side knows."""
-    if not params:
-        return query
+    casts. UsageError for names that only one side knows; without params and behind a bracket,
+    where `:name` may be a part of an array, that is left to the server."""
     seen: set[str] = set()
     parts: list[str] = []
     at = 0
@@ -142,6 +141,12 @@ def with_params(
         at = match.end()
         name = match["name"]
         if name is not None:
+            if not params and "[" in query[: match.start()]:
+                return query
+            if not params:
+                raise UsageError(
+                    f"the query has :{name}; give it with --params '{{\"{name}\": …}}'"
+                )
             if name not in params:
                 raise UsageError(f"the query has :{name}, and --params has no {name!r}; give it")
             seen.add(name)

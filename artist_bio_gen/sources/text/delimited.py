@@ -35,6 +35,8 @@ from artist_bio_gen.sources.text.dialect import (
     MOST_CHARACTERS,
     MOST_LINES,
     found_delimiter,
+    told_delimiter,
+    way_out,
 )
 from artist_bio_gen.sources.text.encodings import encoding_of, sample_of, shown, unsound
 from artist_bio_gen.sources.text.lines import BLOCK, LINE_ENDS, Lines, at_once, beginning, split
@@ -167,17 +169,20 @@ class DelimitedStream(RowStream):
         csv.field_size_limit(max(csv.field_size_limit(), max_row))
 
         self._skip(skip_rows)
-        self._delimiter = self._found_delimiter() if delimiter is None else delimiter
+        self._told = None if delimiter else self._told_delimiter()
+        self._delimiter = delimiter or self._told or self._found_delimiter()
+        _require_apart(self._told, comment)
         self._quoted = QuotedRows(self._delimiter, max_row, self._next_of_row, self._called)
         self._splitter: Splitter | None = None
         self._begin(header)
-        rows = max(1, self._rows_in(start, skip_rows))
+        rows = max(1, self._rows_in(start, skip_rows + (self._told is not None)))
         self._bytes_per_row = len(start) / rows
         if size:
             self.estimated_row_count = max(0, round(size / len(start) * rows) - header)
 
     def facts(self) -> dict[str, Json]:
-        return {**self._encoding.facts(), "delimiter": self._delimiter}
+        told = {} if self._told is None else {"delimiter_told": f"sep={self._told} on line 1"}
+        return {**self._encoding.facts(), "delimiter": self._delimiter, **told}
 
     def read(self, size: int) -> Chunk | None:
         if handed := [*islice(self._handed, size)]:
@@ -257,10 +262,22 @@ class DelimitedStream(RowStream):
                 raise InputError(
                     f"{self.name} has only {_count(at, 'line')}; give fewer as --skip-rows"
                 )
-            self._number += 1
-            self._offset = self._mended(self._offset)
-            if self._offset is not None:
-                self._offset += size_in_utf_8(line)
+            self._pass_over(line)
+
+    def _pass_over(self, line: str) -> None:
+        self._number += 1
+        self._offset = self._mended(self._offset)
+        if self._offset is not None:
+            self._offset += size_in_utf_8(line)
+
+    def _told_delimiter(self) -> str | None:
+        line = self._pull() if self._number == 0 else ""
+        told = told_delimiter(line)
+        if told is not None:
+            self._pass_over(line)
+        elif line:
+            self._queue.appendleft(line)
+        return told
 
     def _found_delimiter(self) -> str:
         seen: list[str] = []
@@ -421,7 +438,8 @@ class DelimitedStream(RowStream):
         if line[0] in LINE_ENDS or (self._comment and line.startswith(self._comment)):
             return None
         if self._lines.suspect and len(line) > self._max_row:
-            return BadRow(number, self._too_long(), shown(line))
+            reason = f"longer than {self._max_row:,} characters; shorten it"
+            return BadRow(number, reason, shown(line))
         quoted = QUOTE in line
         if quoted:
             parsed = self._quoted.row(line, number)
@@ -459,16 +477,11 @@ class DelimitedStream(RowStream):
         reason = f"{_count(cells, 'cell')} for {_count(width, 'column')}"
         if lines > 1:
             reason += f" (on {lines:,} lines; is a quote opened and never closed?)"
-        if cells < width:
-            return f"{reason}; write missing cells as empty ones"
-        return f"{reason}; put quotes around a cell that contains {self._delimiter!r}"
+        return f"{reason}; {way_out(cells - width, values[-1], self._delimiter)}"
 
     def _called(self, at: int) -> str:
         """Name of the cell at this position, as it can be told while the row is read."""
         return f"column {self.columns[at].name!r}" if at < len(self.columns) else f"cell {at + 1}"
-
-    def _too_long(self) -> str:
-        return f"longer than {self._max_row:,} characters; shorten it"
 
 
 def _require_apart(delimiter: str | None, comment: str) -> None:

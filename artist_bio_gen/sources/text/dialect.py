@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -20,6 +21,24 @@ MOST_CHARACTERS = 64 * 1024
 
 # Of two that fit equally well: tabs stand in no text, semicolons separate where commas are decimal.
 _LIKELY = "\t;,|"
+
+_TOLD = re.compile(r"""("?)sep=([^"\r\n])\1[\r\n]*""", re.IGNORECASE)
+
+
+def told_delimiter(line: str) -> str | None:
+    """The delimiter that this first line of a file tells, as Excel writes and reads it: `sep=;`."""
+    match = _TOLD.fullmatch(line)
+    return match[2] if match else None
+
+
+def way_out(too_many: int, last: str, delimiter: str) -> str:
+    """What to do about a row with so many cells too many (or too few), the last of which is
+    `last`."""
+    if too_many < 0:
+        return "write missing cells as empty ones"
+    if too_many == 1 and not last:
+        return f"take the {delimiter!r} at its end away"
+    return f"put quotes around a cell that contains {delimiter!r}"
 
 
 def found_delimiter(lines: Iterable[str], delimiters: str = DELIMITERS) -> str:

@@ -70,7 +70,10 @@ def check_workbook(file: BinaryIO, name: str) -> Checked:
     try:
         with zipfile.ZipFile(file) as archive:
             return _check_archive(archive, name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as exc:
+    except (
+        *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError),
+        LookupError,  # an encoding that there is not
+    ) as exc:
         raise InputError(
             f"{name} is a damaged workbook ({exc}); take a sound copy, or mend it with a"
             " spreadsheet program"
@@ -114,6 +117,11 @@ def _check_sizes(members: list[zipfile.ZipInfo], name: str) -> None:
             raise InputError(
                 f"{name}: {member.filename} lies within another file of it; it was made to fill"
                 " memory, and is not opened: take a sound copy"
+            )
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(
+                f"{name}: {member.filename} is packed in a way that no spreadsheet program uses;"
+                " save it anew with one"
             )
         ends = member.header_offset + member.compress_size
         if member.file_size > SMALL and member.file_size > MOST_RATIO * member.compress_size:

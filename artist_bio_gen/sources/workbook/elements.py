@@ -37,8 +37,9 @@ def _pieces(file: IO[bytes], around: str, each: str, passed_over: re.Pattern[str
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
     text = decode(file.read(_PIECE))
     begins = re.search(rf"<{around}(?:\s[^<>]*?)?(/?)>", text)
-    # In a comment, anything may stand.
-    if begins is None or "<!" in text[: begins.end()] or _ENCODING.match(text):
+    # In a comment, anything may stand, and in an instruction. (The first one tells the encoding.)
+    before = "" if begins is None else text[: begins.start()]
+    if begins is None or "<!" in before or "<?" in before[1:] or _ENCODING.match(text):
         raise Unusual(f"it does not begin with <{around}> in UTF-8")
     if begins[1]:
         return

@@ -33,6 +33,9 @@ class LeanBook:
 
     def __init__(self, file: BinaryIO, package: Package) -> None:
         """Reads shared strings and styles; `file` stays open. Raises Unusual."""
+        self._members = package.members()
+        if len(self._members) < len(package.sheets):
+            raise Unusual("it does not say of each sheet where that is")
         try:
             self._archive = zipfile.ZipFile(file)
             self._styles = Styles(self._archive.read(STYLES))
@@ -40,7 +43,6 @@ class LeanBook:
                 self._texts = SharedTexts(texts)
         except (KeyError, *DAMAGE) as exc:
             raise Unusual(f"it lacks something, or is damaged ({exc})") from exc
-        self._members = package.members()
 
     def rows(self, name: str, instead: Callable[[int, str], SheetRows]) -> LeanRows:
         """Those of the sheet of this name. Raises Unusual."""

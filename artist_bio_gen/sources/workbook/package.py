@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeAlias
 from xml.parsers import expat
 
+from artist_bio_gen.sources.workbook.elements import DAMAGE
+
 TEXTS = "xl/sharedStrings.xml"
 STYLES = "xl/styles.xml"
 
@@ -70,7 +72,7 @@ def _parsed(
     parser.StartElementHandler = handler
     try:
         parser.Parse(archive.read(member), True)
-    except (KeyError, expat.ExpatError, zipfile.BadZipFile):
+    except (LookupError, ValueError, expat.ExpatError, *DAMAGE):
         return False
     return True
 

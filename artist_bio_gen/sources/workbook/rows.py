@@ -94,8 +94,12 @@ class QuickRows:
         return ""
 
     def _go_on(self, last: int, why: str) -> None:
-        self._instead = self._careful(last, why)
-        self.reader = self._instead.reader
+        try:
+            self._instead = self._careful(last, why)
+        except InputError as exc:  # told behind the rows that there are
+            self._failure = exc
+        else:
+            self.reader = self._instead.reader
 
 
 class CarefulRows:

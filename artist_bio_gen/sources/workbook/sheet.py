@@ -106,7 +106,8 @@ class SheetStream(RowStream):
         filled = 0
         while filled < _LOOK:
             try:
-                numbers, rows = self._rows.take(_LOOK)
+                # No more than these: what is found must not depend on who reads.
+                numbers, rows = self._rows.take(_LOOK - filled)
             except InputError:
                 if not self._held:
                     raise

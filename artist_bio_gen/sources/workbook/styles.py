@@ -37,10 +37,10 @@ class Styles:
         if style >= len(self._formats):
             return style == 0
         number = self._formats[style]
-        code = self._codes.get(number)
-        return number not in _MOMENTS if code is None else _NUMBER.fullmatch(code) is not None
+        return number not in _MOMENTS and _NUMBER.fullmatch(self._codes.get(number, "")) is not None
 
     def _begun(self, tag: str, attributes: dict[str, str]) -> None:
+        tag = tag.rpartition(":")[2]
         around = self._around[-1:]
         if around == ["numFmts"] and tag == "numFmt":
             self._codes[int(attributes["numFmtId"])] = attributes["formatCode"]

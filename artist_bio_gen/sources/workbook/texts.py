@@ -143,14 +143,26 @@ def _parsed(piece: str) -> Iterator[str]:
         table = ElementTree.fromstring(f"<sst>{piece}</sst>")  # noqa: S314 - without DTD
     except ElementTree.ParseError as exc:
         raise Unusual(f"the shared strings cannot be parsed ({exc})") from exc
-    for string in table:
-        if string.tag != "si":
-            raise Unusual(f"there is <{string.tag}> among the shared strings")
-        runs = chain.from_iterable(part if part.tag == "r" else (part,) for part in string)
+    for string in _known(table, "si"):
+        runs = chain.from_iterable(
+            _known(part, "rPr", "t") if part.tag == "r" else (part,)
+            for part in _known(string, "t", "r", "rPh", "phoneticPr")
+        )
         yield "".join(_run(run) for run in runs if run.tag == "t")
 
 
+def _known(around: Element, *tags: str) -> Iterator[Element]:
+    """What stands in an element. Raises Unusual where that is none of these: it may be text, as it
+    is in an element that tells its namespace itself."""
+    for part in around:
+        if part.tag not in tags:
+            raise Unusual(f"there is <{part.tag}> among the shared strings")
+        yield part
+
+
 def _run(run: Element) -> str:
+    if len(run):
+        raise Unusual("there are elements in the texts of the shared strings")
     keeps_space = run.get("{http://www.w3.org/XML/1998/namespace}space") == "preserve"
     text = run.text or ""
     return _unescaped(text if keeps_space else text.strip(_SPACE))
