@@ -492,3 +492,34 @@ def test_a_package_that_is_missing_is_told_before_the_first_row(
     assert f"--spill {how} needs the package {missing}" in ran.stdout
     assert "pip install 'artist-bio-gen[" in ran.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_adaptive_loads_its_package_when_it_is_wanted(tmp_path: Path) -> None:
+    """It takes 60 MiB, and mostly no row goes to the disk."""
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from artist_bio_gen.config.source import SourceOptions\n"
+        "from artist_bio_gen.sources.spill.spilled import Spilled, spilled\n"
+        "from artist_bio_gen.stream import Chunk, RowStream\n"
+        "from artist_bio_gen.values import Column\n"
+        "class Flow(RowStream):\n"
+        "    name, columns, can_wait = 'flow', (Column('id'),), False\n"
+        "    left = [Chunk(('id',), [1], [('1',)])]\n"
+        "    def read(self, size):\n"
+        "        return self.left.pop() if self.left else None\n"
+        "    def close(self):\n"
+        "        pass\n"
+        "with spilled(Flow(), SourceOptions(spill='adaptive', spill_dir=Path('.'))) as rows:\n"
+        "    assert isinstance(rows, Spilled)\n"
+        "    print(len(list(rows)), 'pyarrow' in sys.modules)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == ["1", "False"]

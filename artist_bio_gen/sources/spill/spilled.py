@@ -49,8 +49,10 @@ def spilled(stream: RowStream, options: SourceOptions, guard: object = None) -> 
         options.spill == "adaptive" and importlib.util.find_spec("pyarrow") is None
     ):
         return stream
-    # Rather than with the first row that goes to the disk.
-    arrow(f"--spill {options.spill}")
+    if options.spill != "adaptive":
+        # Rather than with the first row that goes to the disk; `adaptive`, for which there may be
+        # none, does without the 60 MiB that the package takes.
+        arrow(f"--spill {options.spill}")
     return Spilled(
         stream,
         options.spill,
