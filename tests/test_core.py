@@ -138,5 +138,37 @@ def test_all_threads_are_bound_and_those_that_they_start() -> None:
     assert [*found, os.sched_getaffinity(0)] == [{FIRST}] * 3
 
 
+@needs_two
+def test_on_one_core_threads_do_not_push_each_other_away() -> None:
+    found: list[int] = []
+    bind_all({FIRST})
+    thread = threading.Thread(target=lambda: found.append(os.sched_getscheduler(0)))
+    thread.start()
+    thread.join()
+    assert [*found, os.sched_getscheduler(0)] == [os.SCHED_BATCH] * 2
+    bind_all(CORES)
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@needs_two
+def test_who_was_started_under_another_policy_keeps_it() -> None:
+    found: list[int] = []
+    go, is_there = threading.Event(), threading.Event()
+
+    def idler() -> None:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        is_there.set()
+        assert go.wait(60)
+        found.append(os.sched_getscheduler(0))
+
+    thread = threading.Thread(target=idler)
+    thread.start()
+    assert is_there.wait(60)
+    bind_all({FIRST})
+    go.set()
+    thread.join()
+    assert found == [os.SCHED_IDLE]
+
+
 def test_the_system_tells_of_each_core() -> None:
     assert set(CORES) <= set(idle_seconds())
