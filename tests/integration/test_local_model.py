@@ -22,6 +22,7 @@ from artist_bio_gen.errors import ConfigError, LimitError, Unavailable
 from artist_bio_gen.generator.catalogue import find_weights, named, state
 from artist_bio_gen.generator.local import LocalModel
 from artist_bio_gen.values import Artist, Bio
+from tests.acceptance.harness import wait_for
 
 pytestmark = pytest.mark.model
 
@@ -78,6 +79,16 @@ def process(pid: int) -> Iterator[int]:
 
 def ended(descriptor: int, patience: float = PATIENCE_S) -> bool:
     return bool(select.select([descriptor], [], [], patience)[0])
+
+
+def children(pid: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def opens_a_pipe(pid: int) -> bool:
+    """Whether one of its threads stands in open(2) of a named pipe without another end."""
+    places = (each / "wchan" for each in Path(f"/proc/{pid}/task").iterdir())
+    return any(place.read_text() == "wait_for_partner" for place in places)
 
 
 def chat(text: str, limit: int) -> dict[str, object]:
@@ -162,20 +173,20 @@ def test_ends_when_its_parent_is_killed(weights: Path) -> None:
 
 
 def test_ends_when_its_parent_is_killed_while_it_loads(weights: Path, tmp_path: Path) -> None:
-    """Loading holds Python's lock: from a pipe that nobody fills, for ever."""
+    """Loading holds Python's lock: from a pipe that nobody opens at its other end, for ever."""
     never = tmp_path / "never.gguf"
     os.mkfifo(never)
     parent = subprocess.Popen([sys.executable, "-c", HOLD, never], stdin=subprocess.PIPE)
     with parent:
-        filler = os.open(never, os.O_WRONLY)  # returns when the server has begun to read
         try:
-            children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text()
-            with process(int(children)) as server:
+            wait_for(lambda: any(map(opens_a_pipe, children(parent.pid))), PATIENCE_S)
+            (child,) = children(parent.pid)
+            with process(child) as server:
                 assert not ended(server, 0)
                 parent.kill()
                 assert ended(server)
         finally:
-            os.close(filler)
+            parent.kill()
 
 
 def test_start_that_takes_too_long_is_given_up(weights: Path, tmp_path: Path) -> None:
