@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,30 +46,31 @@ def rows_and_largest(stream: RowStream) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("column", "more"),
+    ("make", "more"),
     [
-        (pa.array([LONG] * 400), {}),
-        (pa.array([None] + [LONG] * 400), {}),
-        (pa.array(["a"] * 3_000 + [LONG] * 400), {}),
+        (lambda: pa.array([LONG] * 400), {}),
+        (lambda: pa.array([None] + [LONG] * 400), {}),
+        (lambda: pa.array(["a"] * 3_000 + [LONG] * 400), {}),
         (
-            pa.array([*map(str, range(3_000))] + [LONG] * 400),
+            lambda: pa.array([*map(str, range(3_000))] + [LONG] * 400),
             {"dictionary_pagesize_limit": 4_000_000},
         ),
-        (pa.array([{"in": LONG}] * 400), {}),
-        (pa.array([LONG.encode()] * 400, pa.binary(len(LONG))), {}),
-        (pa.array([LONG] * 400), {"use_dictionary": False, "write_batch_size": 1}),
+        (lambda: pa.array([{"in": LONG}] * 400), {}),
+        (lambda: pa.array([LONG.encode()] * 400, pa.binary(len(LONG))), {}),
+        (lambda: pa.array([LONG] * 400), {"use_dictionary": False, "write_batch_size": 1}),
         (
-            pa.array([LONG] * 200),
+            lambda: pa.array([LONG] * 200),
             {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"},
         ),
-        (pa.array([[LONG[:10_000]] * 40] * 1_000), {}),
+        (lambda: pa.array([[LONG[:10_000]] * 40] * 1_000), {}),
     ],
     ids=["text", "null first", "short first", "many words", "struct", "fixed", "pages",
          "delta", "lists"],
 )  # fmt: skip
 def test_a_small_file_of_large_values_is_read_few_rows_at_a_time(
-    tmp_path: Path, column: Any, more: dict[str, Any]
+    tmp_path: Path, make: Callable[[], Any], more: dict[str, Any]
 ) -> None:
+    column = make()  # only here: together they fill gigabytes
     stream = parquet(tmp_path / "a.parquet", pa.table({"x": column}), **more)
     assert (tmp_path / "a.parquet").stat().st_size < 200_000
     rows, largest = rows_and_largest(stream)
