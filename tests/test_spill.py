@@ -466,6 +466,18 @@ def test_options_say_how(tmp_path: Path) -> None:
         assert list(stream) == [Row(1, (1,))]
 
 
+def told_by(script: str, folder: Path) -> str:
+    """What a Python of its own prints."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 @pytest.mark.parametrize(("how", "missing"), [("parquet", "pyarrow"), ("duckdb", "duckdb")])
 def test_a_package_that_is_missing_is_told_before_the_first_row(
     tmp_path: Path, how: str, missing: str
@@ -481,16 +493,9 @@ def test_a_package_that_is_missing_is_told_before_the_first_row(
         "except ConfigError as exc:\n"
         "    print(exc)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"--spill {how} needs the package {missing}" in ran.stdout
-    assert "pip install 'artist-bio-gen[" in ran.stdout
+    told = told_by(script, tmp_path)
+    assert f"--spill {how} needs the package {missing}" in told
+    assert "pip install 'artist-bio-gen[" in told
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
@@ -514,12 +519,5 @@ def test_adaptive_loads_its_package_when_it_is_wanted(tmp_path: Path) -> None:
         "    assert isinstance(rows, Spilled)\n"
         "    print(len(list(rows)), 'pyarrow' in sys.modules)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.split() == ["1", "False"]
+    told = told_by(script, tmp_path)
+    assert told.split() == ["1", "False"]
