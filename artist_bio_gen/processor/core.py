@@ -5,7 +5,7 @@ across them at each hand-over, which costs more than the work between two of the
 that never wait for long, a row takes a quarter to a third less time on one core, and the others
 are free for the rest of the machine. There, a thread that wakes up would push away the one that
 runs, only to wait for the interpreter that this one holds: told not to (SCHED_BATCH, sched(7)),
-they take another sixth less. Real API calls last so long that few runs come to that; and
+they take about a seventh less again. Real API calls last so long that few runs come to that; and
 where others want the core as well, a run that may go elsewhere is better off.
 """
 
