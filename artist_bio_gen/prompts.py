@@ -153,7 +153,10 @@ def fenced(text: str, tag: str) -> str:
     data cannot end its own delimiter and go on as an instruction."""
     if len(tag) > MAX_LINE:
         raise refused(f"a tag of more than {MAX_LINE} characters")
-    return f"<{tag}>\n{_tag_pattern(tag).sub(_BROKEN, text.strip())}\n</{tag}>"
+    inner = text.strip()
+    if any(sign in inner for sign in _OPENING):  # in nearly no catalogue's data
+        inner = _tag_pattern(tag).sub(_BROKEN, inner)
+    return f"<{tag}>\n{inner}\n</{tag}>"
 
 
 def one_line(text: str) -> str:
@@ -332,13 +335,13 @@ def _check_names(tree: nodes.Template, where: str) -> None:
     from jinja2 import meta, nodes
 
     unknown = meta.find_undeclared_variables(tree) - {*VARIABLES, *_environment().globals}
-    for name in tree.find_all(nodes.Name):
+    for name in tree.find_all((nodes.Name, nodes.Filter)):
         if name.name.startswith("_"):
             raise ConfigError(
                 f"prompt {where} line {name.lineno}: '{name.name}'; names that begin with an "
                 "underscore are kept for the program"
             )
-        if name.name in unknown:
+        if isinstance(name, nodes.Name) and name.name in unknown:
             raise ConfigError(
                 f"prompt {where} line {name.lineno}: '{name.name}' is not known; "
                 f"there are {', '.join(VARIABLES)}"
@@ -355,7 +358,8 @@ def _check_names(tree: nodes.Template, where: str) -> None:
 
 def _template(environment: SandboxedEnvironment, tree: nodes.Template, where: str) -> Template:
     code = environment.compile(tree, name=where, filename=where)
-    return environment.template_class.from_code(environment, code, environment.make_globals(None))
+    # Plain globals: those of `make_globals` are a chain of mappings, gone through for each artist.
+    return environment.template_class.from_code(environment, code, dict(environment.globals))
 
 
 def _line(exc: Exception, where: str) -> str:

@@ -50,9 +50,11 @@ def refused(what: str) -> Exception:
 class _Budget:
     """What one rendering, or the compiling of a template, may still take."""
 
+    __slots__ = ("_steps", "characters")
+
     def __init__(self) -> None:
         self._steps = MAX_STEPS
-        self._characters = MAX_CHARACTERS
+        self.characters = MAX_CHARACTERS
 
     def step(self) -> None:
         self._steps -= 1
@@ -60,12 +62,12 @@ class _Budget:
             raise refused(f"takes more than {MAX_STEPS} rounds of loops and macros")
 
     def afford(self, characters: int) -> None:
-        if characters > self._characters:
+        if characters > self.characters:
             raise refused(f"makes a text of more than {MAX_CHARACTERS} characters")
 
     def spend(self, characters: int) -> None:
         self.afford(characters)
-        self._characters -= characters
+        self.characters -= characters
 
 
 _budget: ContextVar[_Budget] = ContextVar("_budget")
@@ -86,29 +88,23 @@ def count(tree: nodes.Template, environment: SandboxedEnvironment) -> None:
     off the budget."""
     from jinja2 import nodes
 
-    def call(name: str, argument: nodes.Node, lineno: int) -> nodes.Call:
-        return nodes.Call(
-            nodes.Name(name, "load", lineno=lineno),
-            [argument],
-            [],
-            None,
-            None,
-            lineno=lineno,
-        )
+    # By filters: the sandbox looks at each call, which takes several times as long.
+    def through(name: str, node: nodes.Expr, lineno: int) -> nodes.Filter:
+        return nodes.Filter(node, name, [], [], None, None, lineno=lineno)
 
     for loop in tree.find_all(nodes.For):
-        loop.iter = call("_steps", loop.iter, loop.lineno)
+        loop.iter = through("_steps", loop.iter, loop.lineno)
     for macro in tree.find_all(nodes.Macro):
-        one = call("_steps", nodes.Const(None, lineno=macro.lineno), macro.lineno)
+        one = through("_steps", nodes.Const(None, lineno=macro.lineno), macro.lineno)
         macro.body.insert(0, nodes.Output([one], lineno=macro.lineno))
     for joined in tree.find_all(nodes.Concat):
-        joined.nodes = [call("_part", part, joined.lineno) for part in joined.nodes]
+        joined.nodes = [through("_part", part, joined.lineno) for part in joined.nodes]
     tree.set_environment(environment)
 
 
 def make_environment(filters: Mapping[str, Callable[..., Any]]) -> SandboxedEnvironment:
     """With these filters beside Jinja2's own."""
-    from jinja2 import StrictUndefined
+    from jinja2 import StrictUndefined, pass_context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Environment(ImmutableSandboxedEnvironment):
@@ -151,13 +147,17 @@ def make_environment(filters: Mapping[str, Callable[..., Any]]) -> SandboxedEnvi
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
     environment.filters |= filters
-    environment.filters = {name: _guarded(name, made) for name, made in environment.filters.items()}
+    environment.filters = {
+        name: made if name in _HARMLESS else _guarded(name, made)
+        for name, made in environment.filters.items()
+    }
+    # With the context, so that Jinja2 does not work them out when it compiles.
+    environment.filters |= {"_steps": pass_context(_steps), "_part": pass_context(_part)}
     del environment.globals["lipsum"]
-    environment.globals |= {"_steps": _steps, "_part": _part}
     return environment
 
 
-def _steps(items: Iterable[Any] | None) -> Iterator[Any] | str:
+def _steps(context: object, items: Iterable[Any] | None) -> Iterator[Any] | str:
     """Called with a loop's items, which it hands on while they are counted, or with None for one
     call of a macro."""
     if items is None:
@@ -172,7 +172,7 @@ def _rounds(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _part(value: Any) -> Any:
+def _part(context: object, value: Any) -> Any:
     _budget.get().spend(_size(value))
     return value
 
@@ -187,8 +187,11 @@ def _concat(parts: Iterable[str]) -> str:
     left = _budget.get()
     made = []
     for part in parts:
-        left.spend(len(part))
+        left.characters -= len(part)
+        if left.characters < 0:
+            break
         made.append(part)
+    left.afford(0)
     return "".join(made)
 
 
@@ -245,6 +248,7 @@ def _check_format(text: str, values: Any, sign: str, width: re.Pattern[str]) -> 
     )
 
 
+_HARMLESS = frozenset({"length", "count"})
 _TAKES_ANY_NUMBER = frozenset({"default", "d"})
 _MAKES_MORE = frozenset({"expandtabs", "format"})
 """What makes more than there is even without an argument."""
@@ -261,8 +265,6 @@ def _check(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     value, *rest = args
     if not rest and not kwargs and isinstance(value, str) and name not in _MAKES_MORE:
         left.afford(len(value))
-        return
-    if name == "length":
         return
     told = [*rest, *kwargs.values()]
     if name not in _TAKES_ANY_NUMBER and any(
@@ -302,9 +304,13 @@ def _worth(value: Any) -> int:
 def _guarded(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, with its arguments and what it makes looked at."""
     hidden = int(hasattr(made, "jinja_pass_arg"))  # the environment or the context comes first
+    makes_no_more = not hidden and name not in _MAKES_MORE
 
     @functools.wraps(made)
     def guarded(*args: Any, **kwargs: Any) -> Any:
+        if makes_no_more and len(args) == 1 and not kwargs and isinstance(args[0], str):
+            _budget.get().afford(len(args[0]))  # as `_check` says, for what is asked most
+            return _made(made(args[0]))
         given = args[hidden:]
         _check(name, given, kwargs)
         if name == "join" and given:

@@ -92,6 +92,7 @@ def test_macros_and_variables_before_the_blocks_are_shared() -> None:
         ("{{ lipsum() }}", "'lipsum' is not known"),
         ("{{ artist.born }}", "artist.data['born']"),
         ("{{ _steps }}", "underscore"),
+        ("{{ artist_name | _part }}", "underscore"),
         ("{% include 'x' %}", "one file"),
         ("{% extends 'x' %}", "one file"),
         ("{% import 'x' as x %}", "one file"),

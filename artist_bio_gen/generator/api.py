@@ -226,20 +226,23 @@ def _texts(parts: Iterable[Json]) -> tuple[str, str | None]:
     return "".join(spoken), refusal
 
 
+_NOTHING_TOLD = Usage()
+
+
 def read_usage(usage: Json) -> Usage | None:
     """Tokens in either shape; None when none are told."""
     if not isinstance(usage, dict):
         return None
 
-    def count(*names: str) -> int | None:
-        return next((n for name in names if (n := _integer(usage.get(name))) is not None), None)
+    def count(name: str, other: str) -> int | None:
+        found = _integer(usage.get(name))
+        return _integer(usage.get(other)) if found is None else found
 
-    def detail(name: str, *groups: str) -> int | None:
-        for group in groups:
-            details = usage.get(group)
-            if isinstance(details, dict):
-                return _integer(details.get(name))
-        return None
+    def detail(name: str, group: str, other: str) -> int | None:
+        details = usage.get(group)
+        if not isinstance(details, dict):
+            details = usage.get(other)
+        return _integer(details.get(name)) if isinstance(details, dict) else None
 
     read = Usage(
         input_tokens=count("input_tokens", "prompt_tokens"),
@@ -248,9 +251,9 @@ def read_usage(usage: Json) -> Usage | None:
         reasoning_tokens=detail(
             "reasoning_tokens", "output_tokens_details", "completion_tokens_details"
         ),
-        total_tokens=count("total_tokens"),
+        total_tokens=_integer(usage.get("total_tokens")),
     )
-    return None if read == Usage() else read
+    return None if read == _NOTHING_TOLD else read
 
 
 def _text(value: Json) -> str | None:

@@ -51,7 +51,9 @@ _QUOTES = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb",
 
 def identifier(text: str | None) -> str | None:
     """A server's id as it can be stored: without unstorable characters, 200 at most."""
-    return _UNSTORABLE.sub("", text)[:200] or None if text else None
+    if not text:
+        return None
+    return (text if text.isprintable() else _UNSTORABLE.sub("", text))[:200] or None
 
 
 def clean(text: str) -> tuple[str, bool]:
@@ -62,7 +64,8 @@ def clean(text: str) -> tuple[str, bool]:
     `Sources:`. What stands before the end is left as it is.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    kept = _UNSTORABLE.sub("", lines)
+    # Nothing that can be printed is unstorable, and this is the quickest way to ask.
+    kept = lines if lines.isprintable() else _UNSTORABLE.sub("", lines)
     bio = kept.strip().lstrip("\ufeff")
     for _ in range(ROUNDS):
         shorter = _without_sources(_unwrapped(bio)).strip()

@@ -8,7 +8,7 @@
 
 Each arrow is a queue; each thread behind the workers takes all that has arrived as one group, so
 a thousand rows share one sync and one transaction. The syncer lingers a few milliseconds, by the
-number of workers, for others to arrive: each group costs about as much as thirty rows.
+number of other workers, for theirs to arrive: each group costs about as much as thirty rows.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Processor:
         self._max_consecutive_failures = max_consecutive_failures
         self._on_done = on_done
         self._linger = partial(
-            linger or control.linger, min(_LONGEST_LINGER_S, workers * _LINGER_A_WORKER_S)
+            linger or control.linger, min(_LONGEST_LINGER_S, (workers - 1) * _LINGER_A_WORKER_S)
         )
         self._core = core or Core()
         self._consecutive_failures = 0  # the committer's thread alone uses it

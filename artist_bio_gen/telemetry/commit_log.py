@@ -194,9 +194,8 @@ class CommitLog:
         for key in EVENTS.get(event.name, ()):
             if key in fields:
                 told[key] = fields[key]
-        for key, value in fields.items():
-            if key not in told:
-                told[key] = value
+        if not fields.keys() <= told.keys():
+            told |= {key: value for key, value in fields.items() if key not in told}
         try:
             line = orjson.dumps(told, default=str)
         except TypeError:  # lone surrogates, integers beyond 64 bits: rare, so mended only here
