@@ -335,15 +335,17 @@ def _check_names(tree: nodes.Template, where: str) -> None:
     from jinja2 import meta, nodes
 
     unknown = meta.find_undeclared_variables(tree) - {*VARIABLES, *_environment().globals}
-    for name in tree.find_all((nodes.Name, nodes.Filter)):
-        if name.name.startswith("_"):
+    used = [(node.name, node.lineno) for node in tree.find_all(nodes.Name)]
+    used += [(node.name, node.lineno) for node in tree.find_all(nodes.Filter)]
+    for name, line in used:
+        if name.startswith("_"):
             raise ConfigError(
-                f"prompt {where} line {name.lineno}: '{name.name}'; names that begin with an "
-                "underscore are kept for the program"
+                f"prompt {where} line {line}: '{name}'; names that begin with an underscore are "
+                "kept for the program"
             )
-        if isinstance(name, nodes.Name) and name.name in unknown:
+        if name in unknown:
             raise ConfigError(
-                f"prompt {where} line {name.lineno}: '{name.name}' is not known; "
+                f"prompt {where} line {line}: '{name}' is not known; "
                 f"there are {', '.join(VARIABLES)}"
             )
     known = {one.name for one in fields(Artist)} | {"input_sha256"}

@@ -89,7 +89,7 @@ def count(tree: nodes.Template, environment: SandboxedEnvironment) -> None:
     from jinja2 import nodes
 
     # By filters: the sandbox looks at each call, which takes several times as long.
-    def through(name: str, node: nodes.Expr, lineno: int) -> nodes.Filter:
+    def through(name: str, node: nodes.Node, lineno: int) -> nodes.Filter:
         return nodes.Filter(node, name, [], [], None, None, lineno=lineno)
 
     for loop in tree.find_all(nodes.For):

@@ -72,8 +72,7 @@ class Control:
 
     def linger(self, seconds: float) -> None:
         """Waits, but no longer than the run goes on."""
-        if seconds > 0:  # else even asking gives up the interpreter
-            self._stopped.wait(seconds)
+        self._stopped.wait(seconds)
 
     def pause(self) -> None:
         """No new call is made until each `pause` has had its `resume`."""
