@@ -60,7 +60,17 @@ from artist_bio_gen.sources import Reading
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.telemetry.counters import Counters
 from artist_bio_gen.telemetry.progress import one_line
-from artist_bio_gen.values import Artist, Bio, Done, Failed, Generate, Rejected, Skipped
+from artist_bio_gen.values import (
+    Answered,
+    Artist,
+    Bio,
+    Done,
+    Failed,
+    Generate,
+    Prepared,
+    Rejected,
+    Skipped,
+)
 
 _Row = TypeVar("_Row")
 
@@ -169,7 +179,7 @@ def _write_bios(
     with _journal(ledger.path, this.id, control) as journal:
         processor = Processor(
             Caller(
-                opened.generate,
+                opened,
                 journal,
                 run=this.id,
                 policy=RetryPolicy(settings.max_attempts, settings.max_wait),
@@ -391,9 +401,17 @@ class _OpenedLate:
                 self._generate = self._stack.enter_context(self.model.open(self._say))
             yield row
 
-    def generate(self, artist: Artist, request_id: str) -> Bio:
+    def prepare(self, artist: Artist) -> Prepared:
         assert self._generate is not None
-        return self._generate(artist, request_id)
+        return self._generate.prepare(artist)
+
+    def ask(self, prepared: Prepared, request_id: str) -> Answered:
+        assert self._generate is not None
+        return self._generate.ask(prepared, request_id)
+
+    def read(self, answered: Answered) -> Bio:
+        assert self._generate is not None
+        return self._generate.read(answered)
 
 
 def _first_bios(count: int, say: Callable[[str], None]) -> Callable[[Done], None]:

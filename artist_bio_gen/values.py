@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -115,9 +115,29 @@ class Bio:
     cleaned: bool = False
 
 
-Generate: TypeAlias = Callable[[Artist, str], Bio]
-"""The model: one call, no retry. The second argument is the id of this attempt, sent as
-`X-Client-Request-Id`. Raises the `ModelError` family (see errors.py)."""
+Prepared: TypeAlias = Any
+"""A request for one artist, ready to be sent. What it is made of is the model's own affair."""
+
+Answered: TypeAlias = Any
+"""What came back for it, unread. The model's own affair as well."""
+
+
+class Generate(Protocol):
+    """The model: one call and no retry, in three steps, of which only `ask` waits.
+
+    For many threads. All three raise the `ModelError` family, LimitError or ConfigError (see
+    errors.py).
+    """
+
+    def prepare(self, artist: Artist) -> Prepared:
+        """The request. Unusable (kind `prompt`) for an artist that does not go into the prompt."""
+
+    def ask(self, prepared: Prepared, request_id: str) -> Answered:
+        """Sends it and waits for the reply. `request_id` is the id of this attempt, sent as
+        `X-Client-Request-Id`."""
+
+    def read(self, answered: Answered) -> Bio:
+        """The bio in the reply."""
 
 
 def is_sound(text: str) -> bool:

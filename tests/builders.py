@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from artist_bio_gen.errors import LimitError
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, Line, draft, seal
 from artist_bio_gen.telemetry import Event
-from artist_bio_gen.values import Artist, Bio, Failed, Head, Json, Usage
+from artist_bio_gen.values import Artist, Bio, Failed, Generate, Head, Json, Usage
 
 RUN = "00000000-0000-4000-8000-000000000001"
 LEDGER = "11111111-1111-4111-8111-111111111111"
@@ -67,6 +67,26 @@ def bio(
         attempts=attempts,
         cleaned=cleaned,
     )
+
+
+class Simple:
+    """A model that is one function of an artist and the id of the attempt."""
+
+    def __init__(self, write: Callable[[Artist, str], Bio]) -> None:
+        self._write = write
+
+    def prepare(self, artist: Artist) -> Artist:
+        return artist
+
+    def ask(self, prepared: Artist, request_id: str) -> Bio:
+        return self._write(prepared, request_id)
+
+    def read(self, answered: Bio) -> Bio:
+        return answered
+
+
+def one_call(generate: Generate, artist: Artist, request_id: str = "run-1-1") -> Bio:
+    return generate.read(generate.ask(generate.prepare(artist), request_id))
 
 
 def failed(number: int = 1, *, transient: bool = False, kind: str = "refused") -> Failed:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from artist_bio_gen.errors import (
+    ArtistBioGenError,
     CallFailed,
     ConfigError,
     LedgerFileError,
@@ -22,10 +23,11 @@ from artist_bio_gen.errors import (
 )
 from artist_bio_gen.ledger.journal import Intent, Journal, Reply, orphans
 from artist_bio_gen.processor.caller import Caller, RetryPolicy
+from artist_bio_gen.processor.clerk import Clerk
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Bio, Failed, Usage
-from tests.builders import RUN, Heard, artist, bio
+from tests.builders import RUN, Heard, Simple, artist, bio
 from tests.fakes.faulty_files import Fault, FaultyFiles
 
 
@@ -65,6 +67,10 @@ class Model:
         return answer
 
 
+def as_it_is(exc: Exception) -> ArtistBioGenError:
+    raise exc
+
+
 class Bench:
     """A caller with its journal, its time, and what it told."""
 
@@ -83,13 +89,14 @@ class Bench:
         self.model = Model(*answers)
         self.control = OwnTime()
         self.heard = Heard()
+        self.telemetry = Telemetry(self.heard)
         self.caller = Caller(
-            self.model,
+            Simple(self.model),
             self.journal,
             run=RUN,
             policy=replace(RetryPolicy(max_attempts=3, max_wait=100.0), **policy),
             control=self.control,
-            telemetry=Telemetry(self.heard),
+            telemetry=self.telemetry,
             redact=redact,
             holds_secret=holds_secret,
             require_room=require_room,
@@ -97,7 +104,28 @@ class Bench:
         )
 
     def buy(self, wanted: Artist | None = None) -> Bio | Failed:
-        return self.caller.buy(wanted or artist(1), 7)
+        """What the clerk and a worker do for one artist, in one thread."""
+        stopped_before = self.control.stopped
+        got: list[Bio | Failed] = []
+        clerk = Clerk(
+            self.caller,
+            self.journal,
+            workers=1,
+            control=self.control,
+            telemetry=self.telemetry,
+            hand_on=lambda artist, outcome, worker: got.append(outcome),
+            unforeseen=as_it_is,
+        )
+        clerk.bring(wanted or artist(1))
+        while not got:
+            clerk.work()
+            if not clerk.calls[1].empty():
+                call = clerk.calls[1].get()
+                assert call is not None
+                clerk.bring(self.caller.make(call))
+            elif not got and self.control.stopped:
+                raise (None if stopped_before else self.control.error) or StoppedError
+        return got[0]
 
     def left(self) -> list[Intent | Reply | Failed]:
         """What the next start would find if this process died now."""
@@ -145,7 +173,7 @@ def test_a_bio_at_the_first_call(bench: Make) -> None:
             "artist_id": "1",
             "attempt": 1,
             "request_id": f"{RUN}-1-1",
-            "worker": 7,
+            "worker": 1,
         }
     ]
     assert made.left() == [Reply(RUN, artist(1), bio("At once."))]

@@ -29,6 +29,7 @@ from artist_bio_gen.generator.sdk import SdkTransport
 from artist_bio_gen.generator.transport import LeanTransport
 from artist_bio_gen.prompts import Prompt
 from artist_bio_gen.values import Artist, Json, Usage
+from tests.builders import one_call
 from tests.fakes.raw_http import RawServer, always, reply
 
 ARTIST = Artist(row=3, id="a3", name="Nina Simone", data={"born": "1933"})
@@ -106,7 +107,7 @@ def test_bio_holds_what_a_ledger_line_needs() -> None:
         timeout=42.0,
         clock=lambda: next(clock),
     )
-    bio = generate(ARTIST, "run-a3-1")
+    bio = one_call(generate, ARTIST, "run-a3-1")
     assert bio.text == "Nina sang."
     assert bio.cleaned
     assert list(bio.request.items()) == [
@@ -138,7 +139,7 @@ def test_bio_holds_what_a_ledger_line_needs() -> None:
 def test_chat_call(base_url: str, limit: str) -> None:
     transport = Canned([ok(COMPLETION)], base_url)
     generate = make_generate(transport, api="chat", model="m", prompt=PROMPT, max_output_tokens=300)
-    bio = generate(ARTIST, "1")
+    bio = one_call(generate, ARTIST, "1")
     assert (bio.text, bio.finish_reason, bio.usage, bio.request_id) == (
         "Nina sang.", "stop", None, None,
     )  # fmt: skip
@@ -153,7 +154,7 @@ def test_stored_prompt() -> None:
     generate = make_generate(
         transport, api="responses", model=None, prompt=StoredPrompt("pmpt_1", "2")
     )
-    bio = generate(ARTIST, "1")
+    bio = one_call(generate, ARTIST, "1")
     variables = {"artist_name": "Nina Simone", "artist_data": "born: 1933"}
     assert transport.asked[0][1] == {
         "prompt": {"id": "pmpt_1", "version": "2", "variables": variables}
@@ -181,10 +182,10 @@ def test_errors_of_transport_and_api_come_through_and_nothing_is_repeated() -> N
     generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
     for error in errors:
         with pytest.raises(type(error)) as caught:
-            generate(ARTIST, "1")
+            one_call(generate, ARTIST, "1")
         assert caught.value is error
     with pytest.raises(Unavailable, match="slow_down"):
-        generate(ARTIST, "1")
+        one_call(generate, ARTIST, "1")
     assert len(transport.asked) == 3
 
 
@@ -194,7 +195,7 @@ def test_date_to_wait_for_is_measured_from_now() -> None:
         Canned([busy]), api="responses", model="m", prompt=PROMPT, now=lambda: 90.0
     )
     with pytest.raises(Unavailable) as caught:
-        generate(ARTIST, "1")
+        one_call(generate, ARTIST, "1")
     assert caught.value.retry_after == 10.0
 
 
@@ -206,7 +207,7 @@ def test_data_that_cannot_be_sent_fails_its_artist_before_the_call(
     transport = Canned([])
     generate = make_generate(transport, api="responses", model="m", prompt=prompt)
     with pytest.raises(Unusable, match=r"artist a9 \(row 5\)") as caught:
-        generate(Artist(row=5, id="a9", name="N", data=data), "1")
+        one_call(generate, Artist(row=5, id="a9", name="N", data=data), "1")
     assert caught.value.kind == "prompt"
     assert transport.asked == []
 
@@ -268,7 +269,7 @@ def test_both_transports_serve_both_apis(name: Any, kind: type) -> None:
         ):
             assert isinstance(transport, kind)
             generate = make_generate(transport, api=api, model="m", prompt=PROMPT)
-            assert generate(ARTIST, "run-1").text == "Nina sang."
+            assert one_call(generate, ARTIST, "run-1").text == "Nina sang."
             (request,) = server.requests
         assert request.headers["x-client-request-id"] == "run-1"
         assert request.headers["openai-organization"] == "org-1"
@@ -366,11 +367,11 @@ PAGE = b"<html>Attention Required!</html>"
 def test_one_artist_whom_a_firewall_turns_away_stops_no_run(status: int) -> None:
     transport = Canned([ok(RESPONSE), Reply(status, {}, PAGE), ok(RESPONSE)])
     generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
-    generate(ARTIST, "1")
+    one_call(generate, ARTIST, "1")
     with pytest.raises(Unusable, match=str(status)) as caught:
-        generate(ARTIST, "2")
+        one_call(generate, ARTIST, "2")
     assert (caught.value.kind, caught.value.transient) == ("blocked", True)
-    assert generate(ARTIST, "3").text == "Nina sang."
+    assert one_call(generate, ARTIST, "3").text == "Nina sang."
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
@@ -384,9 +385,9 @@ def test_a_page_in_place_of_the_api_stops_the_run_while_no_call_has_gone_through
     generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
     for _ in before:
         with pytest.raises((CallFailed, Unusable)):
-            generate(ARTIST, "1")
+            one_call(generate, ARTIST, "1")
     with pytest.raises(ConfigError, match=str(status)):
-        generate(ARTIST, "2")
+        one_call(generate, ARTIST, "2")
 
 
 @pytest.mark.parametrize(("status", "says"), [(401, "OPENAI_API_KEY"), (403, "m"), (404, "m")])
@@ -394,14 +395,14 @@ def test_what_the_api_itself_says_stops_the_run_at_any_time(status: int, says: s
     refusal = ok({"error": {"message": "no"}}, status=status)
     transport = Canned([ok(RESPONSE), refusal])
     generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
-    generate(ARTIST, "1")
+    one_call(generate, ARTIST, "1")
     with pytest.raises(ConfigError, match=says):
-        generate(ARTIST, "2")
+        one_call(generate, ARTIST, "2")
 
 
 def test_a_key_that_is_refused_stops_the_run_whoever_says_so() -> None:
     transport = Canned([ok(RESPONSE), Reply(401, {}, PAGE)])
     generate = make_generate(transport, api="responses", model="m", prompt=PROMPT)
-    generate(ARTIST, "1")
+    one_call(generate, ARTIST, "1")
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        generate(ARTIST, "2")
+        one_call(generate, ARTIST, "2")

@@ -20,7 +20,7 @@ import pytest
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, open_locked
-from artist_bio_gen.ledger.journal import Intent, Journal, Reply, orphans
+from artist_bio_gen.ledger.journal import Entry, Intent, Journal, Reply, orphans
 from artist_bio_gen.values import Failed, Rejected, Usage
 from tests.builders import RUN, artist, bio, failed, lines_of
 from tests.fakes.faulty_files import Fault, FaultyFiles
@@ -42,8 +42,8 @@ def entries_of(ledger: Path) -> list[Intent | Reply | Failed]:
 
 
 def buy(journal: Journal, number: int, text: str = "A bio.") -> None:
-    journal.intent(artist(number), 1, f"call-{number}")
-    journal.reply(artist(number), bio(text))
+    journal.write(Entry.intent(artist(number), 1, f"call-{number}"))
+    journal.write(Entry.reply(artist(number), bio(text)))
 
 
 def buy_and_sync(journal: Journal, number: int) -> None:
@@ -60,19 +60,19 @@ def intent(number: int, attempt: int = 1, request_id: str | None = None) -> Inte
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from artist_bio_gen.values import Bio, Failed
 from tests.builders import RUN, artist, bio, failed
 
 steps = [
-    lambda journal: journal.intent(artist(1), 1, "call-1"),
-    lambda journal: journal.reply(artist(1), bio("one")),
-    lambda journal: journal.intent(artist(2), 1, "call-2"),
-    lambda journal: journal.answered(artist(2), 1),
-    lambda journal: journal.intent(artist(2), 2, "call-2b"),
-    lambda journal: journal.failure(failed(3)),
+    lambda journal: journal.write(Entry.intent(artist(1), 1, "call-1")),
+    lambda journal: journal.write(Entry.reply(artist(1), bio("one"))),
+    lambda journal: journal.write(Entry.intent(artist(2), 1, "call-2")),
+    lambda journal: journal.write(Entry.answered(artist(2), 1)),
+    lambda journal: journal.write(Entry.intent(artist(2), 2, "call-2b")),
+    lambda journal: journal.write(Entry.failure(failed(3))),
     lambda journal: journal.sync(),
-    lambda journal: journal.reply(artist(2), bio("two", usage=None)),
+    lambda journal: journal.write(Entry.reply(artist(2), bio("two", usage=None))),
     lambda journal: journal.settle(["1"]),
 ]
 with Journal(Path(sys.argv[1]), RUN) as journal:
@@ -115,16 +115,16 @@ def test_any_text_comes_back(ledger: Path) -> None:
     text = "one\ntwo\r\n\u2028\u2029\x85 🎷"
     written = bio(text, usage=Usage(1, None, 3, None, 4), attempts=4, cleaned=True)
     with Journal(ledger, RUN) as journal:
-        journal.intent(odd, 4, "call")
-        journal.reply(odd, written)
+        journal.write(Entry.intent(odd, 4, "call"))
+        journal.write(Entry.reply(odd, written))
     assert entries_of(ledger) == [Reply(RUN, odd, written)]
 
 
 def test_a_failure_comes_back_with_what_was_paid_for(ledger: Path) -> None:
     paid = Failed(artist(1), "refused", "no", 2, False, "text", "resp_1", Usage(1, 0, 2, 0, 3))
     with Journal(ledger, RUN) as journal:
-        journal.failure(paid)
-        journal.failure(failed(2, transient=True))
+        journal.write(Entry.failure(paid))
+        journal.write(Entry.failure(failed(2, transient=True)))
     assert entries_of(ledger) == [paid, failed(2, transient=True)]
 
 
@@ -208,12 +208,12 @@ def test_settled_files_go_while_the_run_goes_on(ledger: Path) -> None:
 
 def test_one_slow_artist_keeps_its_own_files_only(ledger: Path) -> None:
     with Journal(ledger, RUN, segment_bytes=1_000) as journal:
-        journal.intent(artist(0), 1, "call-0")
+        journal.write(Entry.intent(artist(0), 1, "call-0"))
         for number in range(1, 100):
             buy(journal, number)
             journal.sync()
             journal.settle([str(number)])
-        journal.reply(artist(0), bio("slow"))
+        journal.write(Entry.reply(artist(0), bio("slow")))
         assert len(files_of(ledger)) <= 3
         journal.sync()
     assert "0" in [entry.artist.id for entry in entries_of(ledger) if isinstance(entry, Reply)]
@@ -272,7 +272,7 @@ def test_a_sync_covers_all_files_that_were_written_since_the_last(ledger: Path) 
         assert files.names().count("fsync") - before == 6
         journal.sync()
         assert files.names().count("fsync") - before == 6
-        journal.intent(artist(9), 1, "call")
+        journal.write(Entry.intent(artist(9), 1, "call"))
         journal.sync()
         assert files.names().count("fsync") - before == 8  # the file and its folder
     assert all(mode == 0o600 for path, _, mode in opened if "journal" in path)
@@ -391,7 +391,7 @@ def flip(data: bytes) -> bytes:
 def test_damaged_entries_are_passed_over(ledger: Path, damage: Callable[[bytes], bytes]) -> None:
     with Journal(ledger, RUN) as journal:
         for number in range(3):
-            journal.reply(artist(number), bio())
+            journal.write(Entry.reply(artist(number), bio()))
     (path,) = (ledger.parent / name for name in files_of(ledger))
     first, second, third = (line + b"\n" for line in lines_of(path))
     path.write_bytes(first + damage(second) + third)
@@ -402,8 +402,8 @@ def test_damaged_entries_are_passed_over(ledger: Path, damage: Callable[[bytes],
 
 def test_an_entry_torn_at_any_byte_is_passed_over(ledger: Path) -> None:
     with Journal(ledger, RUN) as journal:
-        journal.reply(artist(1), bio("whole"))
-        journal.reply(artist(2), bio("torn"))
+        journal.write(Entry.reply(artist(1), bio("whole")))
+        journal.write(Entry.reply(artist(2), bio("torn")))
     (path,) = (ledger.parent / name for name in files_of(ledger))
     whole = path.read_bytes()
     start = whole.index(b"\n") + 1
@@ -544,10 +544,10 @@ def test_an_error_breaks_the_journal_for_good(ledger: Path, fault: Fault, error:
             buy_and_sync(journal, 2)
         syncs = files.names().count("fsync")
         for attempt in (
-            lambda: journal.intent(artist(3), 1, "call"),
-            lambda: journal.reply(artist(3), bio()),
-            lambda: journal.failure(failed(3)),
-            lambda: journal.answered(artist(3), 1),
+            lambda: journal.write(Entry.intent(artist(3), 1, "call")),
+            lambda: journal.write(Entry.reply(artist(3), bio())),
+            lambda: journal.write(Entry.failure(failed(3))),
+            lambda: journal.write(Entry.answered(artist(3), 1)),
             journal.sync,
         ):
             with pytest.raises(LedgerFileError, match=os.strerror(error)):
@@ -572,11 +572,11 @@ def test_a_journal_that_cannot_be_begun_is_told(ledger: Path, fault: Fault, erro
 def test_a_next_file_that_cannot_be_begun_breaks_the_journal(ledger: Path, fault: Fault) -> None:
     files = FaultyFiles()
     with Journal(ledger, RUN, files=files.calls, segment_bytes=1) as journal:
-        journal.intent(artist(1), 1, "call-1")
+        journal.write(Entry.intent(artist(1), 1, "call-1"))
         files.add(Fault(fault.call, errno.ENOSPC, fault.nth))
         for _ in range(2):
             with pytest.raises(LedgerFileError, match="No space left"):
-                journal.reply(artist(1), bio())
+                journal.write(Entry.reply(artist(1), bio()))
     assert entries_of(ledger) == [intent(1)]
 
 
@@ -593,10 +593,10 @@ def test_a_settled_file_that_cannot_be_removed_is_told(ledger: Path) -> None:
 
 def test_a_reply_that_comes_after_the_end_finds_the_journal_closed(ledger: Path) -> None:
     with Journal(ledger, RUN) as journal:
-        journal.intent(artist(1), 1, "call-1")
+        journal.write(Entry.intent(artist(1), 1, "call-1"))
     for attempt in (
-        lambda: journal.reply(artist(1), bio()),
-        lambda: journal.intent(artist(2), 1, "call"),
+        lambda: journal.write(Entry.reply(artist(1), bio())),
+        lambda: journal.write(Entry.intent(artist(2), 1, "call")),
         journal.sync,
     ):
         with pytest.raises(LedgerFileError, match="is closed"):
@@ -635,7 +635,7 @@ def test_a_write_that_is_held_up_holds_up_nobody_else(ledger: Path) -> None:
 def test_a_write_that_outlasts_the_journal_goes_into_no_other_file(ledger: Path) -> None:
     files = HeldUp()
     journal = Journal(ledger, RUN, files=files.calls)
-    last = threading.Thread(target=journal.intent, args=(artist(1), 1, "call-1"))
+    last = threading.Thread(target=journal.write, args=(Entry.intent(artist(1), 1, "call-1"),))
     last.start()
     assert files.begun.wait(60)
     journal.close()

@@ -33,7 +33,7 @@ from artist_bio_gen.processor.core import Core
 from artist_bio_gen.processor.pool import LARGEST_GROUP, Processor
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import NO_ROW, Artist, Bio, Done, Failed, Rejected, Skipped
-from tests.builders import LEDGER, RUN, Heard, artist, bio, failed
+from tests.builders import LEDGER, RUN, Heard, Simple, artist, bio, failed
 from tests.fakes.faulty_files import Fault, FaultyFiles
 
 IN_TIME = 30.0
@@ -102,7 +102,7 @@ class Bench:
         telemetry = Telemetry(self.heard)
         self.processor = Processor(
             Caller(
-                generate,
+                Simple(generate),
                 self.journal,
                 run=RUN,
                 policy=RetryPolicy(max_attempts=1),
@@ -863,7 +863,8 @@ def test_no_call_is_made_once_the_disk_is_full(bench: Make, tmp_path: Path, nth:
     assert isinstance(made.control.error, LedgerFileError)
     assert made.control.error.exit_code == 6
     entries = b"".join(path.read_bytes() for path in tmp_path.glob("*.journal.*"))
-    assert entries.count(b"\n") == nth - 1
+    tried = [args[1] for name, args in made.files.made if name == "write"]
+    assert entries == b"".join(tried[: nth - 1])
     assert entries.count(b'"is":"intent"') == len(called)
     assert made.ending.ids() == sorted(called, key=int)
 

@@ -35,6 +35,7 @@ from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.resume import Reconciled, TakenOver, reconcile, take_over
 from artist_bio_gen.telemetry import Event, Telemetry
 from artist_bio_gen.values import Artist, Bio, Json
+from tests.builders import Simple
 
 PROMPT_SHA256 = "0" * 64
 
@@ -93,7 +94,7 @@ class Writer:
                 under_way: set[str] = set()
                 processor = Processor(
                     Caller(
-                        self._generate,
+                        Simple(self._generate),
                         journal,
                         run=run,
                         policy=RetryPolicy(),

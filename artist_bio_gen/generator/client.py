@@ -12,6 +12,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +20,7 @@ import orjson
 
 from artist_bio_gen.errors import ConfigError, ModelError, Unusable
 from artist_bio_gen.generator.api import PATHS, Api, StoredPrompt, build_body, read_reply
+from artist_bio_gen.generator.http1 import Reply
 from artist_bio_gen.generator.status import load, raise_error, shown
 from artist_bio_gen.generator.text import identifier
 from artist_bio_gen.generator.transport import LeanTransport, Transport
@@ -132,50 +134,106 @@ def make_generate(
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
 ) -> Generate:
-    """The model as a callable for many threads. `model` may be None only where a stored prompt
-    or the server chooses it; `timeout` (seconds) is for one call in all.
-
-    The callable raises Unavailable, CallFailed, Unusable, LimitError or ConfigError.
-    """
+    """The model for many threads. `model` may be None only where a stored prompt or the server
+    chooses it; `timeout` (seconds) is for one call in all."""
     given = {"temperature": temperature, "max_output_tokens": max_output_tokens}
-    parameters: dict[str, Json] = {k: v for k, v in given.items() if v is not None}
-    body = request_body(transport.base_url, api, model, prompt, parameters)
-    prompt_sha256 = fingerprint(model, prompt, parameters)
-    about, begins = _told_of(model, prompt)
-    path = PATHS[api]
-    served = threading.Event()
+    return _Calls(
+        transport,
+        api,
+        model,
+        prompt,
+        {k: v for k, v in given.items() if v is not None},
+        timeout=timeout,
+        clock=clock,
+        now=now,
+    )
 
-    def generate(artist: Artist, request_id: str) -> Bio:
-        request, variables = body(artist)
-        started = clock()
-        reply = transport.post(path, request, {"X-Client-Request-Id": request_id}, timeout)
-        latency_ms = (clock() - started) * 1000
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    body: bytes
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    reply: Reply
+    variables: Mapping[str, str]
+    latency_ms: float
+
+
+class _Calls:
+    """Transport, prompt and the shape of the API put together: a `Generate`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        api: Api,
+        model: str | None,
+        prompt: Prompt | StoredPrompt,
+        parameters: dict[str, Json],
+        *,
+        timeout: float,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._api: Api = api
+        self._model = model
+        self._parameters = parameters
+        self._timeout = timeout
+        self._clock = clock
+        self._now = now
+        self._body = request_body(transport.base_url, api, model, prompt, parameters)
+        self._prompt_sha256 = fingerprint(model, prompt, parameters)
+        self._about, self._begins = _told_of(model, prompt)
+        self._path = PATHS[api]
+        self._served = threading.Event()
+
+    def prepare(self, artist: Artist) -> _Request:
+        return _Request(*self._body(artist))
+
+    def ask(self, prepared: _Request, request_id: str) -> _Answered:
+        started = self._clock()
+        headers = {"X-Client-Request-Id": request_id}
+        reply = self._transport.post(self._path, prepared.body, headers, self._timeout)
+        return _Answered(reply, prepared.variables, (self._clock() - started) * 1000)
+
+    def read(self, answered: _Answered) -> Bio:
+        reply = answered.reply
         try:
             answer = read_reply(
-                reply, api, about=about, max_output_tokens=max_output_tokens, now=now()
+                reply,
+                self._api,
+                about=self._about,
+                max_output_tokens=self._parameters.get("max_output_tokens"),
+                now=self._now(),
             )
         except ConfigError as exc:
-            if served.is_set() and reply.status in _NOT_FOUND and load(reply.body) is None:
+            if self._served.is_set() and reply.status in _NOT_FOUND and load(reply.body) is None:
                 # Others went through, and it is not the API that says so: something before it
                 # (a firewall) does not like this artist's text. It must not stop every run.
                 raise Unusable(str(exc), kind="blocked", transient=True) from exc
             raise
-        if not served.is_set():
-            served.set()
+        if not self._served.is_set():
+            self._served.set()
         return Bio(
             text=answer.text,
-            request={**begins, "variables": variables, "model": model, "parameters": parameters},
-            prompt_sha256=prompt_sha256,
+            request={
+                **self._begins,
+                "variables": answered.variables,
+                "model": self._model,
+                "parameters": self._parameters,
+            },
+            prompt_sha256=self._prompt_sha256,
             response_id=answer.response_id,
             created=answer.created,
             finish_reason=answer.finish_reason,
             usage=answer.usage,
             request_id=identifier(reply.headers.get("x-request-id")),
-            latency_ms=round(latency_ms, 3),
+            latency_ms=round(answered.latency_ms, 3),
             cleaned=answer.cleaned,
         )
-
-    return generate
 
 
 def _told_of(model: str | None, prompt: Prompt | StoredPrompt) -> tuple[str, Mapping[str, Json]]:

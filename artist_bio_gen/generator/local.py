@@ -37,7 +37,7 @@ from artist_bio_gen.generator.catalogue import choose, make_ready, models_dir
 from artist_bio_gen.generator.weights import Say, size_text
 
 if TYPE_CHECKING:  # the server's process has no use for them
-    from artist_bio_gen.values import Artist, Bio, Generate
+    from artist_bio_gen.values import Answered, Artist, Bio, Generate, Prepared
 
 SLOT_TOKENS = 2048
 """Context of one slot: prompt and bio together."""
@@ -137,19 +137,14 @@ class LocalModel:
         return self._process.pid
 
     def watched(self, generate: Generate) -> Generate:
-        """The same callable, but when a call failed and the server is gone, a LimitError tells
-        why: to wait for an answer, as for a server elsewhere, would be in vain."""
+        """The same, but when a call failed and the server is gone, a LimitError tells why: to wait
+        for an answer, as for a server elsewhere, would be in vain."""
+        return _Watched(generate, self._require_alive)
 
-        def generate_watched(artist: Artist, attempt: str) -> Bio:
-            try:
-                return generate(artist, attempt)
-            except (Unavailable, CallFailed) as exc:
-                code = self._process.poll()
-                if code is None:
-                    raise
-                raise LimitError(self._told_by(code)) from exc
-
-        return generate_watched
+    def _require_alive(self, exc: Exception) -> None:
+        code = self._process.poll()
+        if code is not None:
+            raise LimitError(self._told_by(code)) from exc
 
     def _address(self) -> str:
         """Hands over the task and waits for the address, which the server tells when it is ready
@@ -205,6 +200,31 @@ class LocalModel:
             assert pipe
             with contextlib.suppress(BrokenPipeError):  # the unread task of one that ended at once
                 pipe.close()
+
+
+class _Watched:
+    """A model whose server may end; `require_alive` raises what is told then."""
+
+    def __init__(self, generate: Generate, require_alive: Callable[[Exception], None]) -> None:
+        self._generate = generate
+        self._require_alive = require_alive
+
+    def prepare(self, artist: Artist) -> Prepared:
+        return self._generate.prepare(artist)
+
+    def ask(self, prepared: Prepared, request_id: str) -> Answered:
+        try:
+            return self._generate.ask(prepared, request_id)
+        except (Unavailable, CallFailed) as exc:
+            self._require_alive(exc)
+            raise
+
+    def read(self, answered: Answered) -> Bio:
+        try:
+            return self._generate.read(answered)
+        except (Unavailable, CallFailed) as exc:
+            self._require_alive(exc)
+            raise
 
 
 def require_memory(weights: Path, slots: int, available: int | None) -> None:

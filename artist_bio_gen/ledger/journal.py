@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -57,6 +57,40 @@ class Reply:
     run: str
     artist: Artist
     bio: Bio
+
+
+class Entry(NamedTuple):
+    """What is written of an artist."""
+
+    artist_id: str
+    what: Mapping[str, Any]
+
+    @classmethod
+    def intent(cls, artist: Artist, attempt: int, request_id: str) -> Entry:
+        """A call is about to be made."""
+        what = {
+            "is": "intent",
+            "artist_id": artist.id,
+            "artist_name": artist.name,
+            "attempt": attempt,
+            "request_id": request_id,
+        }
+        return cls(artist.id, what)
+
+    @classmethod
+    def answered(cls, artist: Artist, attempt: int) -> Entry:
+        """A call ended with an error: it is not in flight any more."""
+        return cls(artist.id, {"is": "answered", "artist_id": artist.id, "attempt": attempt})
+
+    @classmethod
+    def reply(cls, artist: Artist, bio: Bio) -> Entry:
+        """A bio has arrived."""
+        return cls(artist.id, {"is": "reply", "artist": artist, "bio": bio})
+
+    @classmethod
+    def failure(cls, failed: Failed) -> Entry:
+        """There is no bio; a reply that is none was paid for as well."""
+        return cls(failed.artist.id, {"is": "failure", "failed": failed})
 
 
 @dataclass(slots=True)
@@ -107,31 +141,6 @@ class Journal:
         """Whether all that was given to it is kept; False once it could not be written."""
         return self._broken is None
 
-    def intent(self, artist: Artist, attempt: int, request_id: str) -> None:
-        """Notes that a call is about to be made. On return it survives a kill."""
-        self._write(
-            artist.id,
-            {
-                "is": "intent",
-                "artist_id": artist.id,
-                "artist_name": artist.name,
-                "attempt": attempt,
-                "request_id": request_id,
-            },
-        )
-
-    def answered(self, artist: Artist, attempt: int) -> None:
-        """Notes that a call ended with an error: it is not in flight any more."""
-        self._write(artist.id, {"is": "answered", "artist_id": artist.id, "attempt": attempt})
-
-    def reply(self, artist: Artist, bio: Bio) -> None:
-        """Keeps a bio that has arrived."""
-        self._write(artist.id, {"is": "reply", "artist": artist, "bio": bio})
-
-    def failure(self, failed: Failed) -> None:
-        """Keeps a failure; a reply that is no bio was paid for as well."""
-        self._write(failed.artist.id, {"is": "failure", "failed": failed})
-
     def sync(self) -> None:
         """Puts everything that was written before the call on disk. One thread at a time."""
         with self._lock:
@@ -169,9 +178,11 @@ class Journal:
                     else:
                         os.close(segment.fd)
 
-    def _write(self, artist_id: str, entry: Mapping[str, Any]) -> None:
-        body = orjson.dumps(entry)
-        data = b"%08x %b\n" % (zlib.crc32(body), body)
+    def write(self, *entries: Entry) -> None:
+        """Writes the entries in one go, in their order. On return they survive a kill."""
+        bodies = [orjson.dumps(entry.what) for entry in entries]
+        data = b"".join(b"%08x %b\n" % (zlib.crc32(body), body) for body in bodies)
+        firsts: list[list[_Segment]] = []
         with self._lock:
             self._check()
             if self._segments[-1].size >= self._segment_bytes:
@@ -179,10 +190,12 @@ class Journal:
             segment = self._segments[-1]
             segment.size += len(data)
             segment.writers += 1
-            held = self._open_for.setdefault(artist_id, [])
-            if is_first := segment not in held:
-                held.append(segment)
-                segment.needed_by += 1
+            for entry in entries:
+                held = self._open_for.setdefault(entry.artist_id, [])
+                if segment not in held:
+                    held.append(segment)
+                    firsts.append(held)
+            segment.needed_by += len(firsts)
         written = False
         try:
             write_all(self._files, segment.fd, data)
@@ -193,9 +206,10 @@ class Journal:
             with self._lock:
                 if written:
                     self._unsynced.add(segment.fd)
-                elif is_first:
-                    held.remove(segment)
-                    segment.needed_by -= 1
+                else:
+                    for held in firsts:
+                        held.remove(segment)
+                    segment.needed_by -= len(firsts)
                 segment.writers -= 1
                 if segment.given_up and not segment.writers:
                     os.close(segment.fd)

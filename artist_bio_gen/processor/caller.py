@@ -1,7 +1,8 @@
 """One artist's bio, bought: the only place where a call to the model is made again.
 
-Each call is noted in the journal before it is made, and what comes of it before anything else
-is done with it.
+A call has three steps. `prepare` and `read` are the clerk's (clerk.py), who does many at a time and
+notes them in the journal; `make`, which waits for the API, is a worker's. What fails there stays
+with the worker: further calls are made, noted and kept one by one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 import tenacity
@@ -18,15 +20,17 @@ from artist_bio_gen.errors import (
     ConfigError,
     LedgerFileError,
     LimitError,
-    ModelError,
     StoppedError,
     Unavailable,
     Unusable,
 )
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.telemetry import Telemetry
-from artist_bio_gen.values import Artist, Bio, Failed, Generate, Usage
+from artist_bio_gen.values import Answered, Artist, Bio, Failed, Generate, Prepared, Usage
+
+_ModelErrors: TypeAlias = Unavailable | CallFailed | Unusable | LimitError | ConfigError
+_MODEL_ERRORS = (Unavailable, CallFailed, Unusable, LimitError, ConfigError)
 
 _AT_ONCE_S = 0.01
 _LONGEST_ID = 300  # characters of an artist's id in X-Client-Request-Id (the API's limit is 512)
@@ -41,6 +45,45 @@ class RetryPolicy:
     max_wait: float = 600.0
     backoff: float = 0.5
     longest_backoff: float = 30.0
+
+
+@dataclass(slots=True)
+class Tries:
+    calls: int = 0
+    billable: int = 0  # without those that the server turned away unread
+    first_wait: float | None = None
+    unanswered: bool = False  # was a call left without an answer? It may have been billed
+
+
+@dataclass(slots=True)
+class Call:
+    """What is asked of the model for one artist, by one worker. `request_id` and the count in
+    `tries` are those of the newest attempt; `met` is the error with which it came back."""
+
+    artist: Artist
+    worker: int
+    prepared: Prepared
+    request_id: str
+    tries: Tries
+    met: _ModelErrors | None = None
+
+    @property
+    def intent(self) -> Entry:
+        return Entry.intent(self.artist, self.tries.calls, self.request_id)
+
+
+class Answer(NamedTuple):
+    """A call came back with something to be read."""
+
+    call: Call
+    answered: Answered
+
+
+class Settled(NamedTuple):
+    """A worker is through with a call. What came of it is in the journal; None when nothing did."""
+
+    call: Call
+    outcome: Bio | Failed | None
 
 
 class Caller:
@@ -77,88 +120,133 @@ class Caller:
             multiplier=policy.backoff, max=policy.longest_backoff
         )
 
-    def buy(self, artist: Artist, worker: int) -> Bio | Failed:
-        """The bio, or why there is none; both are in the journal. StoppedError when the run ends
-        before the call was made or between two attempts; LimitError and ConfigError when no
-        call of this run can succeed. After these the journal keeps the artist only if a call
-        got no answer, so that it may have been billed: the next start names it."""
-        tries = _Tries()
+    def prepare(self, artist: Artist, worker: int) -> Call | Failed:
+        """The first call, ready to be noted and made; a failure when the artist does not go into
+        the prompt. LimitError when there is no room for what comes of it."""
+        self._require_room()
         try:
-            try:
-                bio = self._call(artist, worker, tries)
-            except (Unavailable, CallFailed) as exc:
-                bio = self._call_again(exc, artist, worker, tries)
+            prepared = self._generate.prepare(artist)
+        except Unusable as exc:
+            return self._failed(artist, exc, 0)
+        return Call(artist, worker, prepared, self._request_id(artist, 1), Tries(1, 1))
+
+    def make(self, call: Call) -> Answer | Settled:
+        """Makes a call that is noted. After an error, also one that `read` has met, further calls
+        until there is a bio or none to be had, which is in the journal then.
+
+        StoppedError when the run ends before the call or between two; LimitError and ConfigError
+        when no call of this run can succeed. After these the journal keeps the artist only if a
+        call got no answer, so that it may have been billed: the next start names it.
+        """
+        if call.met is not None:
+            return self._go_on(call, call.met)
+        try:
+            return Answer(call, self._generate.ask(call.prepared, call.request_id))
+        except _MODEL_ERRORS as exc:
+            return self._go_on(call, exc)
+
+    def read(self, answer: Answer) -> Bio | Failed | None:
+        """What a call brought, not in the journal yet; None when it has to go back to its worker
+        with the error that it has met."""
+        call = answer.call
+        try:
+            return self._without_secrets(self._generate.read(answer.answered))
+        except Unusable as exc:
+            return self._failed(call.artist, exc, call.tries.billable)
+        except _MODEL_ERRORS as exc:
+            call.met = exc
+            return None
+
+    def _go_on(self, call: Call, error: _ModelErrors) -> Settled:
+        artist, tries = call.artist, call.tries
+        try:
+            self._note(error, artist, tries)
+            bio = self._call_again(error, call)
         except (Unavailable, CallFailed, Unusable) as exc:
             failed = self._failed(artist, exc, tries.billable)
-            self._keep(lambda: self._journal.failure(failed))
-            return failed
+            self._keep(Entry.failure(failed))
+            return Settled(call, failed)
         except (StoppedError, LimitError, ConfigError):
             if not tries.unanswered:
                 self._journal.settle([artist.id])
             raise
         if bio.attempts != tries.billable:
             bio = replace(bio, attempts=tries.billable)
-        self._keep(lambda: self._journal.reply(artist, bio))
-        return bio
+        self._keep(Entry.reply(artist, bio))
+        return Settled(call, bio)
 
-    def _call_again(self, error: ModelError, artist: Artist, worker: int, tries: _Tries) -> Bio:
+    def _call_again(self, error: _ModelErrors, call: Call) -> Bio:
         """Tenacity takes over after the first error. Only then, because what it sets up for an
         artist is garbage in circles, which for a million artists makes memory swell."""
+        tries = call.tries
         untold = [error]
 
-        def call() -> Bio:
+        def again() -> Bio:
             if untold:
                 raise untold.pop()
-            return self._call(artist, worker, tries)
+            return self._call(call)
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type((Unavailable, CallFailed)),
             wait=self._wait,
             stop=lambda state: self._is_spent(state, tries),
             sleep=self._control.sleep,
-            before_sleep=lambda state: self._tell(state, artist, tries),
+            before_sleep=lambda state: self._tell(state, call.artist, tries),
             reraise=True,
-        )(call)
+        )(again)
 
-    def _keep(self, write: Callable[[], None]) -> None:
+    def _keep(self, entry: Entry) -> None:
         try:
-            write()
+            self._journal.write(entry)
         except LedgerFileError as exc:
             # It was paid for: commit it if that is still possible, and make no further call.
             self._control.stop("error", exc)
 
-    def _call(self, artist: Artist, worker: int, tries: _Tries) -> Bio:
+    def _call(self, call: Call) -> Bio:
+        artist, tries = call.artist, call.tries
         self._control.wait_until_flowing()
         self._require_room()
         tries.calls += 1
         tries.billable += 1
-        request_id = f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{tries.calls}"
-        self._journal.intent(artist, tries.calls, request_id)
+        call.request_id = self._request_id(artist, tries.calls)
+        self._journal.write(call.intent)
         try:
-            self._telemetry.emit(
-                "calling",
-                run=self._run,
-                artist_id=artist.id,
-                attempt=tries.calls,
-                request_id=request_id,
-                worker=worker,
-            )
-            return self._without_secrets(self._generate(artist, request_id))
-        except Unavailable:
-            tries.billable -= 1
-            self._begin_wait(tries)
-            self._journal.answered(artist, tries.calls)
+            self._telemetry.emit("calling", **self.told(call))
+            answered = self._generate.ask(call.prepared, call.request_id)
+            return self._without_secrets(self._generate.read(answered))
+        except _MODEL_ERRORS as exc:  # or the log takes no more, and no call was made
+            self._note(exc, artist, tries)
             raise
-        except CallFailed as exc:
-            tries.unanswered = tries.unanswered or not exc.answered
-            if exc.retry_after is not None:
+
+    def told(self, call: Call) -> dict[str, Any]:
+        """Of a call that is about to be made."""
+        return {
+            "run": self._run,
+            "artist_id": call.artist.id,
+            "attempt": call.tries.calls,
+            "request_id": call.request_id,
+            "worker": call.worker,
+        }
+
+    def _request_id(self, artist: Artist, attempt: int) -> str:
+        return f"{self._run}-{quote(artist.id, safe='')[:_LONGEST_ID]}-{attempt}"
+
+    def _note(self, error: _ModelErrors, artist: Artist, tries: Tries) -> None:
+        """What an error of the last call means for the artist's others, and for the journal."""
+        answered = True
+        match error:
+            case Unavailable():
+                tries.billable -= 1
                 self._begin_wait(tries)
-            if exc.answered:
-                self._journal.answered(artist, tries.calls)
-            raise
-        except (ConfigError, LimitError):  # or the log takes no more, and no call was made
-            self._journal.answered(artist, tries.calls)
-            raise
+            case CallFailed():
+                answered = error.answered
+                tries.unanswered = tries.unanswered or not answered
+                if error.retry_after is not None:
+                    self._begin_wait(tries)
+            case Unusable():
+                return  # a failure, which is kept as such
+        if answered:
+            self._journal.write(Entry.answered(artist, tries.calls))
 
     def _without_secrets(self, bio: Bio) -> Bio:
         """A server that repeats what it was sent must not bring the key into ledger and table. A
@@ -179,7 +267,7 @@ class Caller:
             bio, response_id=response_id, request_id=request_id, finish_reason=finish_reason
         )
 
-    def _begin_wait(self, tries: _Tries) -> None:
+    def _begin_wait(self, tries: Tries) -> None:
         if tries.first_wait is None:
             tries.first_wait = self._clock()
 
@@ -192,7 +280,7 @@ class Caller:
         # A server that always says "at once" must not be asked in a loop.
         return max(wait, self._backoff(state)) if exc.retry_after < _AT_ONCE_S else wait
 
-    def _is_spent(self, state: tenacity.RetryCallState, tries: _Tries) -> bool:
+    def _is_spent(self, state: tenacity.RetryCallState, tries: Tries) -> bool:
         exc = _error_of(state)
         if isinstance(exc, CallFailed) and tries.billable >= self._policy.max_attempts:
             return True
@@ -201,7 +289,7 @@ class Caller:
         waited = self._clock() - tries.first_wait
         return waited + state.upcoming_sleep > self._policy.max_wait
 
-    def _tell(self, state: tenacity.RetryCallState, artist: Artist, tries: _Tries) -> None:
+    def _tell(self, state: tenacity.RetryCallState, artist: Artist, tries: Tries) -> None:
         exc = _error_of(state)
         self._telemetry.emit(
             "retrying",
@@ -230,14 +318,6 @@ class Caller:
             response_id=exc.response_id and self._redact(exc.response_id),
             usage=Usage(**exc.usage) if exc.usage else None,
         )
-
-
-@dataclass(slots=True)
-class _Tries:
-    calls: int = 0
-    billable: int = 0  # without those that the server turned away unread
-    first_wait: float | None = None
-    unanswered: bool = False  # was a call left without an answer? It may have been billed
 
 
 def _error_of(state: tenacity.RetryCallState) -> Unavailable | CallFailed:

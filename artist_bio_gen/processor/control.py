@@ -24,6 +24,7 @@ class Control:
         self._flowing = threading.Event()
         self._flowing.set()
         self._callbacks: list[Callable[[], None]] = []
+        self._when_flowing: list[Callable[[], None]] = []
         self._pauses = 0
         self.reason: str | None = None
         self.error: ArtistBioGenError | None = None
@@ -65,6 +66,13 @@ class Control:
                 return
         callback()
 
+    def when_changed(self, callback: Callable[[], None]) -> None:
+        """`callback` is called when the run is stopped, as `when_stopped` has it, and each time
+        that calls may be made again."""
+        with self._lock:
+            self._when_flowing.append(callback)
+        self.when_stopped(callback)
+
     def sleep(self, seconds: float) -> None:
         """Waits, unless the run is to end: then raises StoppedError at once."""
         if self._stopped.wait(seconds):
@@ -84,8 +92,17 @@ class Control:
     def resume(self) -> None:
         with self._lock:
             self._pauses -= 1
-            if self._pauses == 0:
-                self._flowing.set()
+            if self._pauses:
+                return
+            self._flowing.set()
+            callbacks = list(self._when_flowing)
+        for callback in callbacks:
+            callback()
+
+    @property
+    def flowing(self) -> bool:
+        """Whether calls may be made."""
+        return self._flowing.is_set() and not self.stopped
 
     def wait_until_flowing(self) -> None:
         """Returns when calls may be made. StoppedError when the run is to end."""

@@ -1,10 +1,11 @@
 """Many artists at once: a bounded window, a pool of threads, and the way back to disk.
 
-    feeder (the caller's thread) ─ window ─> workers ─> syncer ─> committer
-                                                │          │          │
-                                            intent,     fsync of   transaction, line,
-                                            reply into  the        fsync; window and
-                                            journal     journal    journal are freed
+    feeder (the caller's thread) ─ window ─> clerk ─> syncer ─> committer
+                                             │   │      │          │
+                                      workers ask   fsync of   transaction, line,
+                                      the API; the  the        fsync; window and
+                                      clerk keeps   journal    journal are freed
+                                      the journal
 
 Each arrow is a queue; each thread behind the workers takes all that has arrived as one group, so
 a thousand rows share one sync and one transaction. The syncer lingers a few milliseconds, by the
@@ -31,7 +32,8 @@ from artist_bio_gen.errors import (
 )
 from artist_bio_gen.ledger.journal import Journal
 from artist_bio_gen.ledger.line import Draft, draft
-from artist_bio_gen.processor.caller import Caller
+from artist_bio_gen.processor.caller import Answer, Call, Caller, Settled
+from artist_bio_gen.processor.clerk import Clerk
 from artist_bio_gen.processor.committer import DUPLICATE, Committer
 from artist_bio_gen.processor.control import Control
 from artist_bio_gen.processor.core import Core
@@ -47,7 +49,7 @@ quickly and other processes get their turn at the lock."""
 _LINGER_A_WORKER_S = 0.00015
 _LONGEST_LINGER_S = 0.01
 
-_ARTISTS_OF_A_THREAD = 128
+_CALLS_OF_A_THREAD = 128
 """After so many a worker's thread is replaced: seldom enough to cost nothing."""
 
 _Arrived: TypeAlias = Draft | Failed | Rejected
@@ -103,7 +105,15 @@ class Processor:
         # Places that have become free in it, many at a time; the feeder counts them.
         self._freed: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._skipped = SkipTally(run, telemetry)
-        self._todo: queue.SimpleQueue[Artist | None] = queue.SimpleQueue()
+        self._clerk = Clerk(
+            caller,
+            journal,
+            workers=workers,
+            control=control,
+            telemetry=telemetry,
+            hand_on=self._hand_on,
+            unforeseen=_unforeseen,
+        )
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._synced: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
 
@@ -113,10 +123,11 @@ class Processor:
         left (the journal names them to the next start)."""
         self._control.when_stopped(partial(self._freed.put, 1))  # wakes a feeder that waits
         crew = Crew(self._workers, self._work, self._control)
+        clerk = threading.Thread(target=self._clerk.run, name="clerk", daemon=True)
         syncer = threading.Thread(target=self._sync, name="syncer", daemon=True)
         committer = threading.Thread(target=self._commit, name="committer", daemon=True)
         try:
-            self._start(committer, syncer, crew)
+            self._start(committer, syncer, clerk, crew)
             self._feed(rows)
         except StoppedError:
             pass  # while waiting for a database that is away
@@ -128,22 +139,29 @@ class Processor:
             self._control.stop("error")
             raise
         finally:
-            for _ in range(self._workers):
-                self._todo.put(None)
+            self._clerk.bring_no_more()
             all_back = crew.wait(grace)
+            self._clerk.give_up()
+            _join(clerk)
             self._arrived.put(None)
             if syncer.ident is None:  # it could not be started, and hands nothing on
                 self._synced.put(None)
-            for thread in (syncer, committer):
-                if thread.ident is not None:
-                    thread.join()
+            _join(syncer)
+            _join(committer)
             self._core.release()
         return all_back
 
-    def _start(self, committer: threading.Thread, syncer: threading.Thread, crew: Crew) -> None:
+    def _start(
+        self,
+        committer: threading.Thread,
+        syncer: threading.Thread,
+        clerk: threading.Thread,
+        crew: Crew,
+    ) -> None:
         try:
             committer.start()
             syncer.start()
+            clerk.start()
             crew.start()
         except NO_THREAD as exc:
             raise LimitError(
@@ -165,36 +183,40 @@ class Processor:
                     free += self._freed.get()
                 free -= 1
                 if isinstance(row, Artist):
-                    self._todo.put(row)
+                    self._clerk.bring(row)
                 else:
                     self._arrived.put(row)
         finally:
             self._skipped.tell()
 
     def _work(self, number: int) -> bool:
-        """Some artists, one after another; False when there are no more."""
-        for _ in range(_ARTISTS_OF_A_THREAD):
-            artist = self._todo.get()
-            if artist is None:
+        """Some calls, one after another; False when there are no more."""
+        calls = self._clerk.calls[number]
+        for _ in range(_CALLS_OF_A_THREAD):
+            call = calls.get()
+            if call is None:
                 return False
-            if self._control.stopped:
-                continue  # left for the next run; the queue is emptied
-            try:
-                bought = self._caller.buy(artist, number)
-                self._arrived.put(self._as_arrived(artist, bought, number))
-            except StoppedError:
-                pass  # left for the next run
-            except ArtistBioGenError as exc:
-                self._control.stop("error", exc)
-            except Exception as exc:  # noqa: BLE001
-                # The edge of a thread: an error nobody foresaw must end the run, not one worker.
-                self._control.stop("error", _unforeseen(exc))
+            self._clerk.bring(self._make(call))
         return True
 
-    def _as_arrived(self, artist: Artist, bought: Bio | Failed, number: int) -> _Arrived:
-        if isinstance(bought, Failed):
-            return bought
-        return draft(artist, bought, ledger=self._ledger_id, run=self._run, worker=number)
+    def _make(self, call: Call) -> Answer | Settled:
+        try:
+            return self._caller.make(call)
+        except StoppedError:
+            pass  # left for the next run
+        except ArtistBioGenError as exc:
+            self._control.stop("error", exc)
+        except Exception as exc:  # noqa: BLE001
+            # The edge of a thread: an error nobody foresaw must end the run, not one worker.
+            self._control.stop("error", _unforeseen(exc))
+        return Settled(call, None)
+
+    def _hand_on(self, artist: Artist, outcome: Bio | Failed, worker: int | None) -> None:
+        if isinstance(outcome, Bio):
+            run, ledger = self._run, self._ledger_id
+            self._arrived.put(draft(artist, outcome, ledger=ledger, run=run, worker=worker))
+        else:
+            self._arrived.put(outcome)
 
     def _sync(self) -> None:
         more = True
@@ -298,6 +320,11 @@ def _take(
     except queue.Empty:
         return group, True
     return group, False
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread.ident is not None:  # else it could not be started
+        thread.join()
 
 
 def _unforeseen(exc: Exception) -> ArtistBioGenError:

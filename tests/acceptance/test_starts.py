@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 import artist_bio_gen
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from artist_bio_gen.values import Artist
 from tests.acceptance.harness import (
     Job,
@@ -88,8 +88,8 @@ def leave_replies(job: Job, prefix: str, count: int) -> None:
     with Journal(job.ledger, str(uuid.uuid4())) as journal:
         for number in range(count):
             artist = Artist(number, f"{prefix}{number}", f"Artist {number}")
-            journal.intent(artist, 1, f"dead-{number}-1")
-            journal.reply(artist, bio(f"Paid for, {number}."))
+            journal.write(Entry.intent(artist, 1, f"dead-{number}-1"))
+            journal.write(Entry.reply(artist, bio(f"Paid for, {number}.")))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import psycopg
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.processor.committer import Committer
@@ -75,8 +75,8 @@ def a_start(
 def in_the_journal(journal: Journal, drafts: Sequence[Draft]) -> None:
     """What these drafts were made of, as the reply that has arrived and is on disk."""
     for each in drafts:
-        journal.intent(each.artist, 1, f"request {each.artist.id}")
-        journal.reply(each.artist, each.bio)
+        journal.write(Entry.intent(each.artist, 1, f"request {each.artist.id}"))
+        journal.write(Entry.reply(each.artist, each.bio))
     journal.sync()
 
 

@@ -13,7 +13,7 @@ import psycopg
 from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from tests.builders import artist, failed
 from tests.fakes.faulty_files import KILLED
 from tests.faults.books import (
@@ -108,10 +108,10 @@ class Story:
         dead = f"d{uuid4().hex[:8]}"
         with Journal(self.path, str(uuid4())) as journal:
             replied = artist(1, id=dead, name=f"Artist {dead}")
-            journal.intent(replied, 1, "r1")
-            journal.reply(replied, bio_of(replied))
-            journal.failure(replace(failed(2), artist=artist(2, id=f"{dead}-refused")))
-            journal.intent(artist(3, id=f"{dead}-asked"), 1, "r3")
+            journal.write(Entry.intent(replied, 1, "r1"))
+            journal.write(Entry.reply(replied, bio_of(replied)))
+            journal.write(Entry.failure(replace(failed(2), artist=artist(2, id=f"{dead}-refused"))))
+            journal.write(Entry.intent(artist(3, id=f"{dead}-asked"), 1, "r3"))
         self._dead.add(dead)
 
     def _known(self) -> set[str]:

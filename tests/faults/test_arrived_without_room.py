@@ -26,7 +26,7 @@ from artist_bio_gen.processor.pool import Processor
 from artist_bio_gen.resume import reconcile
 from artist_bio_gen.telemetry import Telemetry
 from artist_bio_gen.values import Artist, Bio
-from tests.builders import Heard, artist, bio, lines_of_ledger
+from tests.builders import Heard, Simple, artist, bio, lines_of_ledger
 from tests.fakes.faulty_files import Fault, FaultyFiles
 from tests.faults.desk import a_start, no_sleep
 
@@ -74,7 +74,7 @@ def test_what_arrives_on_a_full_disk_is_in_the_database(
         with Journal(path, run, files=files.calls) as journal:
             processor = Processor(
                 Caller(
-                    OneByOne(files, faults),
+                    Simple(OneByOne(files, faults)),
                     journal,
                     run=run,
                     policy=RetryPolicy(max_attempts=1),

@@ -28,7 +28,7 @@ from tests.acceptance.harness import (
     read_books,
     write_rows,
 )
-from tests.builders import LEDGER, RUN, artist
+from tests.builders import LEDGER, RUN, artist, one_call
 from tests.fakes.raw_http import Peer, RawServer, Request
 from tests.faults.bodies import BIO, END, TEXT, Answer, Api, chunked, chunks, corpus, http, sound
 from tests.test_client import Canned
@@ -166,7 +166,7 @@ def test_a_mutated_reply_is_a_complete_text_or_a_failure(api: Api, draw: random.
     transport = Canned([Reply(200, {"x-request-id": "req_\x00\x1b"}, body)])
     generate = make_generate(transport, api=api, model="m", prompt=PROMPT, max_output_tokens=100)
     try:
-        bio = generate(artist(), "run-1-1")
+        bio = one_call(generate, artist())
     except ModelError as exc:
         str(exc).encode()
         return

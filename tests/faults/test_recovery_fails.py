@@ -17,7 +17,7 @@ import pytest
 
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.journal import Journal
+from artist_bio_gen.ledger.journal import Entry, Journal
 from tests.builders import artist, failed
 from tests.fakes.faulty_files import KILLED, NAMES, Fault, FaultyFiles
 from tests.fakes.stepping_proxy import SteppingProxy
@@ -129,10 +129,10 @@ def leave_journals(path: Path) -> None:
     for number in (1, 2):
         with Journal(path, f"00000000-0000-4000-8000-00000000000{number}") as journal:
             replied = artist(number, id=f"dead{number}")
-            journal.intent(replied, 1, "r")
-            journal.reply(replied, bio_of(replied))
-            journal.failure(replace(failed(), artist=artist(id=f"refused{number}")))
-            journal.intent(artist(id=f"asked{number}"), 1, "r")
+            journal.write(Entry.intent(replied, 1, "r"))
+            journal.write(Entry.reply(replied, bio_of(replied)))
+            journal.write(Entry.failure(replace(failed(), artist=artist(id=f"refused{number}"))))
+            journal.write(Entry.intent(artist(id=f"asked{number}"), 1, "r"))
 
 
 def database_ahead(wreck: Wreck) -> None:

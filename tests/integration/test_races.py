@@ -21,7 +21,7 @@ from artist_bio_gen.database.store import BioStore
 from artist_bio_gen.errors import LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.journal import Journal, Reply, orphans
+from artist_bio_gen.ledger.journal import Entry, Journal, Reply, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.ledger.segments import beside
@@ -124,8 +124,8 @@ def test_a_journal_that_is_taken_for_a_dead_runs_while_it_is_begun_is_begun_agai
     for number in range(1, 10):
         if number == 5:
             others = 2  # for a later file as well
-        journal.intent(artist(number), 1, f"r{number}")
-        journal.reply(artist(number), bio(f"Paid for, {number}."))
+        journal.write(Entry.intent(artist(number), 1, f"r{number}"))
+        journal.write(Entry.reply(artist(number), bio(f"Paid for, {number}.")))
     journal.sync()
     assert others == 0
     journal.close()
@@ -144,7 +144,7 @@ def test_a_journal_that_another_process_holds_while_it_is_begun_is_left_to_it(pa
         fcntl.flock(fd, operation)
 
     with Journal(path, RUN, files=replace(REAL, flock=flock)) as journal:
-        journal.reply(artist(1), bio("Paid for."))
+        journal.write(Entry.reply(artist(1), bio("Paid for.")))
         held[0].remove()
         held[1].close()
         journal.sync()
@@ -224,7 +224,7 @@ def test_the_text_of_a_refusal_outlives_a_failed_file_that_cannot_be_written(
     files = FaultyFiles()
     process = begin(files.calls)
     with Journal(path, DEAD_RUN) as journal:
-        journal.failure(refusal)
+        journal.write(Entry.failure(refusal))
         journal.sync()
         files.add(Fault(call, errno.EACCES))
         with pytest.raises(LedgerFileError, match=r"failed\.jsonl"):
@@ -242,8 +242,8 @@ def test_failures_of_a_dead_run_are_noted_as_its_own_and_counted_in_no_other(
     begin: Begin, path: Path, admin: psycopg.Connection
 ) -> None:
     with Journal(path, DEAD_RUN) as journal:
-        journal.failure(failed(1, transient=True, kind="overloaded"))
-        journal.failure(replace(failed(2), text="No."))
+        journal.write(Entry.failure(failed(1, transient=True, kind="overloaded")))
+        journal.write(Entry.failure(replace(failed(2), text="No.")))
     process = begin()
     assert process.take_over() == TakenOver(failed=2)
     assert {run for run, _, _ in in_failed_file(path)} == {DEAD_RUN}
@@ -278,7 +278,7 @@ def test_a_row_that_is_refused_for_good_does_not_stop_every_start(
     texts = {number: POISON if number == 3 else f"Bio {number}." for number in range(1, 6)}
     with Journal(path, DEAD_RUN) as journal:
         for number, text in texts.items():
-            journal.reply(artist(number), bio(text))
+            journal.write(Entry.reply(artist(number), bio(text)))
     process = begin()
     assert process.take_over() == TakenOver(committed=4, failed=1)
     assert check_books(path, admin) == ["1", "2", "4", "5"]

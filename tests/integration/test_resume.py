@@ -20,7 +20,7 @@ from artist_bio_gen.database.store import BioStore, Known
 from artist_bio_gen.errors import LedgerError, LedgerFileError
 from artist_bio_gen.ledger.failures import FailedFile
 from artist_bio_gen.ledger.files import REAL, FileCalls
-from artist_bio_gen.ledger.journal import Intent, Journal, orphans
+from artist_bio_gen.ledger.journal import Entry, Intent, Journal, orphans
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import Draft, draft
 from artist_bio_gen.ledger.segments import beside, segment_path
@@ -491,9 +491,9 @@ def test_a_start_killed_at_each_of_its_steps_is_gone_on_from(
     start.commit_without_append(4)
     with Journal(path, RUN) as journal:
         for number in (4, 5, 6):
-            journal.intent(artist(number), 1, f"call-{number}")
-            journal.reply(artist(number), bio(f"Bio 1 of artist {number}."))
-        journal.failure(failed(7))
+            journal.write(Entry.intent(artist(number), 1, f"call-{number}"))
+            journal.write(Entry.reply(artist(number), bio(f"Bio 1 of artist {number}.")))
+        journal.write(Entry.failure(failed(7)))
     os.truncate(path, path.stat().st_size - 10)
     steps = 0
     for steps in range(0, 200, 4):
@@ -519,12 +519,12 @@ def test_replies_that_were_not_committed_come_and_others_do_not(
     start.reconcile()
     with Journal(path, RUN) as journal:
         for number in (1, 2, 3):
-            journal.intent(artist(number), 1, f"call-{number}")
-            journal.reply(artist(number), bio(f"Bio 1 of artist {number}."))
-        journal.intent(artist(4), 2, "call-4")
-        journal.failure(failed(5))
-        journal.failure(failed(6, transient=True))
-        journal.reply(artist(1, generation=2), bio("Written anew."))
+            journal.write(Entry.intent(artist(number), 1, f"call-{number}"))
+            journal.write(Entry.reply(artist(number), bio(f"Bio 1 of artist {number}.")))
+        journal.write(Entry.intent(artist(4), 2, "call-4"))
+        journal.write(Entry.failure(failed(5)))
+        journal.write(Entry.failure(failed(6, transient=True)))
+        journal.write(Entry.reply(artist(1, generation=2), bio("Written anew.")))
         start.commit(2)
         start.store.record([failed(5)], ledger=start.ledger.id, run=RUN)
     (orphan,) = orphans(path)
@@ -546,8 +546,8 @@ def test_an_earlier_runs_failure_does_not_hide_that_this_one_bought_a_bio(
     start.reconcile()
     start.store.record([failed(1)], ledger=start.ledger.id, run=str(uuid.uuid4()))
     with Journal(path, RUN) as journal:
-        journal.reply(artist(1), bio())
-        journal.failure(failed(2))
+        journal.write(Entry.reply(artist(1), bio()))
+        journal.write(Entry.failure(failed(2)))
     (orphan,) = orphans(path)
     found = list(recovered(orphan, start.ledger.id, start.known))
     assert [type(each) for each in found] == [Draft, Failed]
@@ -562,7 +562,7 @@ def test_a_call_whose_end_is_known_to_the_database_was_not_in_flight(
     start = begin()
     start.reconcile()
     with Journal(path, RUN) as journal:
-        journal.intent(artist(1), 1, "call-1")
+        journal.write(Entry.intent(artist(1), 1, "call-1"))
         if end == "committed":
             start.commit(1)
         else:
@@ -581,9 +581,9 @@ def test_what_dead_runs_left_is_made_final_once(
     for at, run in enumerate(runs):
         with Journal(path, run) as journal:
             for number in (1, 10 * at + 2, 10 * at + 3):
-                journal.reply(artist(number), bio(f"Bio of artist {number}."))
-            journal.intent(artist(10 * at + 4), 1, f"call-{at}")
-            journal.failure(failed(10 * at + 5))
+                journal.write(Entry.reply(artist(number), bio(f"Bio of artist {number}.")))
+            journal.write(Entry.intent(artist(10 * at + 4), 1, f"call-{at}"))
+            journal.write(Entry.failure(failed(10 * at + 5)))
     taken = start.take_over()
     assert taken == TakenOver(committed=4, failed=2, in_flight=2)
     assert sorted(check_books(path, admin)) == ["1", "12", "13", "2", "3"]
@@ -603,8 +603,8 @@ def test_a_failure_of_a_dead_run_is_not_one_of_this_run(begin: Begin, path: Path
     start = begin()
     start.reconcile()
     with Journal(path, RUN) as journal:
-        journal.failure(failed(1, transient=True))
-        journal.failure(failed(2, transient=False))
+        journal.write(Entry.failure(failed(1, transient=True)))
+        journal.write(Entry.failure(failed(2, transient=False)))
     start.take_over()
     outcomes = list(left(start, [artist(1), artist(2)]))
     assert outcomes == [artist(1), Skipped(artist(2), "failed")]
@@ -618,11 +618,11 @@ def test_a_failure_of_a_dead_run_does_not_outlive_a_bio_that_was_written_since(
     start.reconcile()
     dead, later = (f"{at}0000000-0000-4000-8000-000000000000" for at in (1, 2))
     with Journal(path, later) as journal:
-        journal.reply(artist(1), bio("Written since."))
+        journal.write(Entry.reply(artist(1), bio("Written since.")))
     start.take_over()
     with Journal(path, dead) as journal:
-        journal.failure(failed(1))
-        journal.failure(failed(2))
+        journal.write(Entry.failure(failed(1)))
+        journal.write(Entry.failure(failed(2)))
     assert start.take_over() == TakenOver(failed=1)
     assert check_books(path, admin) == ["1"]
     assert admin.execute("select artist_id from artist_bio_gen.failures").fetchall() == [("2",)]
@@ -635,8 +635,8 @@ def test_a_recovered_bio_that_the_database_refuses_is_a_failure_once(
     start = begin()
     start.reconcile()
     with Journal(path, RUN) as journal:
-        journal.reply(artist(1), bio("Too long."))
-        journal.reply(artist(2), bio("Short"))
+        journal.write(Entry.reply(artist(1), bio("Too long.")))
+        journal.write(Entry.reply(artist(2), bio("Short")))
     taken = start.take_over()
     assert taken == TakenOver(committed=1, failed=1)
     assert check_books(path, admin) == ["2"]
@@ -650,8 +650,8 @@ def test_a_damaged_journal_is_told_and_kept_and_its_good_replies_are_committed(
     start.reconcile()
     with Journal(path, RUN) as journal:
         for number in (1, 2):
-            journal.intent(artist(number), 1, f"call-{number}")
-            journal.reply(artist(number), bio(f"Bio 1 of artist {number}."))
+            journal.write(Entry.intent(artist(number), 1, f"call-{number}"))
+            journal.write(Entry.reply(artist(number), bio(f"Bio 1 of artist {number}.")))
     (file,) = path.parent.glob("*.journal.*")
     data = file.read_bytes().replace(b"Bio 1 of artist 2.", b"Bio 2 of artist 2.")
     file.write_bytes(data)

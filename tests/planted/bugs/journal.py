@@ -9,8 +9,8 @@ BUGS = (
         "a call is not noted before it is made",
         (
             Change(
-                "processor/caller.py",
-                "        self._journal.intent(artist, tries.calls, request_id)\n",
+                "processor/clerk.py",
+                "        self._journal.write(*(call.intent for call in begun))\n",
                 "",
             ),
         ),
@@ -20,9 +20,9 @@ BUGS = (
         "a reply is not kept in the journal",
         (
             Change(
-                "processor/caller.py",
-                "        self._keep(lambda: self._journal.reply(artist, bio))\n",
-                "",
+                "processor/clerk.py",
+                "                    entries.append(Entry.reply(call.artist, outcome))\n",
+                "                    pass\n",
             ),
         ),
         tests_of("test_caller.py", "test_a_bio_at_the_first_call"),

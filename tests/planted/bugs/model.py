@@ -21,8 +21,14 @@ BUGS = (
         (
             Change(
                 "processor/caller.py",
-                "            except (Unavailable, CallFailed) as exc:\n",
-                "            except (Unavailable, CallFailed, Unusable) as exc:\n",
+                """\
+        except Unusable as exc:
+            return self._failed(call.artist, exc, call.tries.billable)
+        except _MODEL_ERRORS as exc:
+            call.met""",
+                """\
+        except _MODEL_ERRORS as exc:
+            call.met""",
             ),
             Change(
                 "processor/caller.py",
@@ -53,7 +59,7 @@ BUGS = (
     ),
     Bug(
         "a wait that the server asks for counts as an attempt",
-        (Change("processor/caller.py", "            tries.billable -= 1\n", ""),),
+        (Change("processor/caller.py", "                tries.billable -= 1\n", ""),),
         tests_of("test_caller.py", "test_waits_that_the_server_wants_do_not_count_as_attempts"),
     ),
     Bug(
