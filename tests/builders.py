@@ -70,18 +70,27 @@ def bio(
 
 
 class Simple:
-    """A model that is one function of an artist and the id of the attempt."""
+    """A model that is one function of an artist and the id of the attempt. What it raises comes
+    from asking, as a lost connection does, or with `fails_late` from reading, as most errors do."""
 
-    def __init__(self, write: Callable[[Artist, str], Bio]) -> None:
+    def __init__(self, write: Callable[[Artist, str], Bio], *, fails_late: bool = False) -> None:
         self._write = write
+        self._fails_late = fails_late
 
     def prepare(self, artist: Artist) -> Artist:
         return artist
 
-    def ask(self, prepared: Artist, request_id: str) -> Bio:
-        return self._write(prepared, request_id)
+    def ask(self, prepared: Artist, request_id: str) -> Bio | Exception:
+        try:
+            return self._write(prepared, request_id)
+        except Exception as exc:
+            if self._fails_late:
+                return exc
+            raise
 
-    def read(self, answered: Bio) -> Bio:
+    def read(self, answered: Bio | Exception) -> Bio:
+        if isinstance(answered, Exception):
+            raise answered
         return answered
 
 

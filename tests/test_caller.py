@@ -79,6 +79,7 @@ class Bench:
         folder: Path,
         *answers: Bio | Exception,
         redact: Callable[[str], str] = str,
+        fails_late: bool = False,
         holds_secret: Callable[[str], bool] = lambda text: False,
         require_room: Callable[[], None] = lambda: None,
         **policy: float,
@@ -91,7 +92,7 @@ class Bench:
         self.heard = Heard()
         self.telemetry = Telemetry(self.heard)
         self.caller = Caller(
-            Simple(self.model),
+            Simple(self.model, fails_late=fails_late),
             self.journal,
             run=RUN,
             policy=replace(RetryPolicy(max_attempts=3, max_wait=100.0), **policy),
@@ -133,12 +134,13 @@ class Bench:
         return [entry for orphan in orphans(self.ledger) for entry in orphan.entries()]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+@pytest.fixture(params=["asked", "read"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Bench]]:
+    """Errors come when the model is asked, or when its answer is read."""
     made: list[Bench] = []
 
     def make(*answers: Bio | Exception, **settings: Any) -> Bench:
-        made.append(Bench(tmp_path, *answers, **settings))
+        made.append(Bench(tmp_path, *answers, fails_late=request.param == "read", **settings))
         return made[-1]
 
     yield make

@@ -29,8 +29,11 @@ WATCHED = (
 could be lost, or bought twice."""
 
 TESTS = (
-    *(f"tests/test_{name}.py" for name in ("caller", "control", "crew", "files", "journal")),
-    *(f"tests/test_{name}.py" for name in ("ledger", "pending", "pool", "segments", "space")),
+    *(f"tests/test_{name}.py" for name in ("caller", "clerk", "control", "crew", "files")),
+    *(
+        f"tests/test_{name}.py"
+        for name in ("journal", "ledger", "pending", "pool", "segments", "space")
+    ),
     *(f"tests/integration/test_{name}.py" for name in ("committer", "races", "resume", "store")),
 )
 
