@@ -32,7 +32,7 @@ from artist_bio_gen.values import Artist, Bio, Failed
 
 _T = TypeVar("_T")
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Answers that are read before the workers they came from get their next calls: enough to share
 what a write costs, few enough that nobody waits for long."""
 
