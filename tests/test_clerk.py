@@ -17,7 +17,7 @@ from artist_bio_gen.errors import (
     LimitError,
     Unusable,
 )
-from artist_bio_gen.ledger.journal import Intent, Journal, Reply, orphans
+from artist_bio_gen.ledger.journal import Entry, Intent, Journal, Reply, orphans
 from artist_bio_gen.processor.caller import Answer, Call, Caller, RetryPolicy, Settled
 from artist_bio_gen.processor.clerk import AT_ONCE, Clerk
 from artist_bio_gen.processor.control import Control
@@ -84,10 +84,11 @@ class Bench:
                 calls.append(call)
         return calls
 
-    def bring(self, *artists: Artist) -> list[Call]:
+    def bring(self, *artists: Artist, turns: int = 1) -> list[Call]:
         for each in artists:
             self.clerk.bring(each)
-        self.clerk.work()
+        for _ in range(turns):
+            self.clerk.work()
         return self.given()
 
     def writes(self) -> list[bytes]:
@@ -166,13 +167,77 @@ def test_a_worker_gets_its_next_call_only_when_its_last_reply_is_in_the_journal(
 def test_no_more_than_some_are_read_before_new_calls_are_given_out(bench: Make) -> None:
     workers = AT_ONCE + 4
     made = bench(workers=workers)
-    for call in made.bring(*artists(2 * workers)):
+    first = made.bring(*artists(2 * workers))
+    assert len(first) == AT_ONCE
+    made.clerk.work()  # though nothing has come meanwhile
+    calls = [*first, *made.given()]
+    assert len(calls) == workers
+    for call in calls:
         made.clerk.bring(made.caller.make(call))
     made.clerk.work()
     assert len(made.given()) == len(made.got) == AT_ONCE
     made.clerk.work()
     assert len(made.given()) == 4
     assert len(made.got) == workers
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_ends_while_calls_are_made_ready_is_heeded(bench: Make, paused: bool) -> None:
+    made = bench(workers=3)
+
+    def prepare(artist: Artist) -> Artist:
+        if artist.id == "2":
+            if paused:
+                made.control.pause()
+            else:
+                made.control.stop("signal")
+        return artist
+
+    made.model.prepare = prepare
+    assert made.bring(*artists(3)) == []
+    assert (made.heard.names(), made.writes()) == ([], [])
+    if paused:
+        made.model.prepare = lambda artist: artist
+        made.control.resume()
+        made.clerk.work()
+        assert sorted(call.artist.id for call in made.given()) == ["1", "2", "3"]
+    made.clerk.give_up()
+    made.clerk.run()
+
+
+def test_a_reply_that_nobody_waits_for_is_written_as_long_as_the_journal_is_open(
+    bench: Make,
+) -> None:
+    made = bench(workers=3)
+    late, behind, later = made.bring(*artists(3))
+    made.control.stop("signal")
+    made.clerk.give_up()
+    made.clerk.bring(made.caller.make(behind))
+    made.clerk.run()
+    made.clerk.bring(made.caller.make(late))
+    assert made.got == []
+    left = {type(entry): entry for entry in made.left()}
+    assert sorted(left, key=str) == [Intent, Reply]
+    made.clerk.bring(made.caller.make(later))  # the journal is closed by now
+
+
+def test_one_write_that_memory_does_not_suffice_for_is_made_in_parts(bench: Make) -> None:
+    made = bench(workers=3)
+    for call in made.bring(*artists(3)):
+        made.clerk.bring(made.caller.make(call))
+    write = made.journal.write
+
+    def scant(*entries: Entry) -> None:
+        if len(entries) > 1 or entries[0].artist_id == "2":
+            raise MemoryError
+        write(*entries)
+
+    made.journal.write = scant  # type: ignore[method-assign]
+    made.clerk.work()
+    assert sorted(made.texts()) == ["Bio of 1.", "Bio of 2.", "Bio of 3."]
+    assert made.control.reason == "error"
+    kinds = sorted(type(entry).__name__ for entry in made.left())
+    assert kinds == ["Intent", "Reply", "Reply"]
 
 
 def test_an_artist_who_does_not_fit_the_prompt_is_a_failure_without_a_call(bench: Make) -> None:
@@ -308,7 +373,7 @@ def test_a_stop_leaves_what_waits_and_takes_what_is_in_flight(bench: Make) -> No
 def test_who_gives_up_gets_what_had_come_by_then(bench: Make) -> None:
     workers = 3 * AT_ONCE
     made = bench(workers=workers)
-    calls = made.bring(*artists(workers))
+    calls = made.bring(*artists(workers), turns=3)
     for call in calls[1:]:
         made.clerk.bring(made.caller.make(call))
     made.clerk.bring_no_more()

@@ -170,3 +170,30 @@ def test_how_long_ago_the_run_was_stopped() -> None:
     control.stop("again")
     assert control.stopped_longer_than(4.0)
     assert not control.stopped_longer_than(5.0)
+
+
+def test_all_hear_of_a_stop_though_one_of_them_fails() -> None:
+    control, heard = Control(), []
+
+    def fail() -> None:
+        raise MemoryError
+
+    control.when_stopped(lambda: heard.append("before"))
+    control.when_stopped(fail)
+    control.when_stopped(lambda: heard.append("behind"))
+    with pytest.raises(MemoryError):
+        control.stop("signal")
+    assert heard == ["before", "behind"]
+
+
+def test_who_asks_hears_of_each_going_on_and_of_the_stop() -> None:
+    control, heard = Control(), []
+    control.when_changed(lambda: heard.append(control.flowing))
+    control.pause()
+    control.pause()
+    control.resume()
+    assert (control.flowing, heard) == (False, [])
+    control.resume()
+    assert heard == [True]
+    control.stop("signal")
+    assert heard == [True, False]

@@ -887,3 +887,57 @@ def test_without_room_on_the_disk_no_call_is_made(bench: Make) -> None:
     assert len(calls.begun) == 4
     assert made.ending.ids() == sorted(calls.begun, key=int)
     assert made.left() == []
+
+
+def test_a_reply_that_comes_after_the_grace_is_not_lost_while_the_last_commit_lasts(
+    bench: Make,
+) -> None:
+    let_go, in_commit, finish = threading.Event(), threading.Event(), threading.Event()
+    begun = threading.Event()
+
+    def generate(artist: Artist, request_id: str) -> Bio:
+        if artist.id == "2":
+            begun.set()
+            assert let_go.wait(IN_TIME)
+        return write(artist, request_id)
+
+    def commit(group: Sequence[Item]) -> None:
+        in_commit.set()
+        assert finish.wait(IN_TIME)
+
+    made = bench(generate, workers=2)
+    made.ending.before = commit
+    thread = made.begin(artists(2), grace=0.1)
+    assert in_commit.wait(IN_TIME)
+    assert begun.wait(IN_TIME)
+    workers, clerk = (
+        [t for t in threading.enumerate() if t.name.startswith(name)]
+        for name in ("worker-", "clerk")
+    )
+    made.control.stop("signal")
+    for each in clerk:
+        end(each)
+    let_go.set()
+    for each in workers:
+        end(each)
+    finish.set()
+    end(thread)
+    assert made.all_back is False
+    assert Reply(RUN, artist(2), bio("Bio of 2.")) in made.left()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_breaks_beyond_all_errors_ends_the_run(bench: Make) -> None:
+    def generate(artist: Artist, request_id: str) -> Bio:
+        if artist.id == "3":
+            raise KeyboardInterrupt
+        return write(artist, request_id)
+
+    made = bench(generate, workers=2)
+    made.run(artists(1_000))
+    for thread in threading.enumerate():
+        if thread.name.startswith("worker-"):
+            end(thread)
+    assert made.control.reason == "error"
+    assert "1" in made.ending.ids()
+    assert Intent("3", "Artist 3", 1, f"{RUN}-3-1") in made.left()

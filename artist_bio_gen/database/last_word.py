@@ -63,7 +63,7 @@ class LastWord:
             target=self._look_on, args=(seconds,), name="last word", daemon=True
         )
         # Where the system gives no more threads, which may be why the run ends, it is waited for.
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, MemoryError):
             onlooker.start()
 
     def _look_on(self, seconds: float) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,8 +34,8 @@ from artist_bio_gen.values import Artist, Bio, Failed
 _T = TypeVar("_T")
 
 AT_ONCE = 32
-"""Answers that are read before the workers they came from get their next calls: enough to share
-what a write costs, few enough that nobody waits for long."""
+"""Answers that are read, and calls that are made ready, before the others have their turn: enough
+to share what a write costs, few enough that nobody waits for long."""
 
 
 class _Sign(enum.Enum):
@@ -78,11 +79,20 @@ class Clerk:
         self._brought: queue.SimpleQueue[_Brought | _Sign] = queue.SimpleQueue()
         self._more = True
         self._over = False
+        self._lock = threading.Lock()  # guards the one below
+        self._ended = False
         control.when_changed(partial(self._brought.put, _Sign.LOOK))
 
     def bring(self, item: _Brought) -> None:
-        """An artist to be asked for, or what a worker made of its call."""
-        self._brought.put(item)
+        """An artist to be asked for, or what a worker made of its call. A call that comes back when
+        nobody waits for it any more still has its reply written, as long as the journal is open:
+        the next start commits it."""
+        with self._lock:
+            if not self._ended:
+                self._brought.put(item)
+                return
+        if isinstance(item, Answer):
+            self._take_in([item])
 
     def bring_no_more(self) -> None:
         """There are no more artists."""
@@ -94,15 +104,24 @@ class Clerk:
 
     def run(self) -> None:
         """Until all artists that were brought are asked for and settled, or given up."""
-        while not self._over:
-            self.work()
-        for calls in self.calls.values():
-            calls.put(None)
+        try:
+            while not self._over:
+                self.work()
+        finally:
+            for calls in self.calls.values():
+                calls.put(None)
+            with self._lock:
+                self._ended = True
+            while not self._brought.empty():  # it came behind the giving up
+                self._take_in(self._next())
 
     def work(self) -> None:
         """Takes what has been brought, at least one thing, and gives out new calls."""
         try:
-            self._take_in(self._next())
+            came = self._next()
+            if came:
+                for call, outcome in self._take_in(came):
+                    self._of_one(partial(self._hand_on, call.artist, outcome, call.worker))
             self._give_out()
         except ArtistBioGenError as exc:
             self._control.stop("error", exc)
@@ -116,10 +135,11 @@ class Clerk:
             self._over = True
 
     def _next(self) -> list[Answer | Settled]:
-        """Artists are put to those that wait."""
+        """What has been brought; waited for only when there is nothing to be given out. Artists are
+        put to those that wait."""
         came: list[Answer | Settled] = []
-        item = self._brought.get()
         try:
+            item = self._brought.get(block=not self._has_some_to_give)
             while True:
                 if isinstance(item, Artist):
                     self._waiting.append(item)
@@ -137,7 +157,8 @@ class Clerk:
             pass
         return came
 
-    def _take_in(self, came: Sequence[Answer | Settled]) -> None:
+    def _take_in(self, came: Sequence[Answer | Settled]) -> list[tuple[Call, Bio | Failed]]:
+        """Writes what has come, and gives it back to be handed on."""
         entries: list[Entry] = []
         kept: list[tuple[Call, Bio | Failed]] = []
         for item in came:
@@ -157,8 +178,7 @@ class Clerk:
             if outcome is not None:
                 kept.append((call, outcome))
         self._write(entries)
-        for call, outcome in kept:
-            self._of_one(partial(self._hand_on, call.artist, outcome, call.worker))
+        return kept
 
     def _of_one(self, work: Callable[[], _T]) -> _T | None:
         try:
@@ -169,25 +189,40 @@ class Clerk:
             return None
 
     def _write(self, entries: Sequence[Entry]) -> None:
-        if entries:
-            try:
-                self._journal.write(*entries)
-            except LedgerFileError as exc:
-                # They were paid for: they are committed if that is still possible.
-                self._control.stop("error", exc)
+        """What was paid for is handed on even when it cannot be written, and committed if that is
+        still possible."""
+        if not entries:
+            return
+        try:
+            self._journal.write(*entries)
+        except LedgerFileError as exc:
+            self._control.stop("error", exc)
+        except Exception as exc:  # noqa: BLE001
+            # As above: what one of them meets, or all of them together, the others may not.
+            self._control.stop("error", self._unforeseen(exc))
+            for entry in entries:
+                self._of_one(partial(self._journal.write, entry))
+
+    @property
+    def _has_some_to_give(self) -> bool:
+        return bool(self._waiting and self._free and self._control.flowing)
 
     def _give_out(self) -> None:
         begun: list[Call] = []
         failed: list[Failed] = []
         # Without them no call is in flight, and the artists are left for the next run.
         with on_failure(lambda: self._free.extend(call.worker for call in begun)):
-            while self._waiting and self._free and self._control.flowing:
+            while self._has_some_to_give and len(begun) + len(failed) < AT_ONCE:
                 call = self._caller.prepare(self._waiting.popleft(), self._free[-1])
                 if isinstance(call, Failed):
                     failed.append(call)
                 else:
                     begun.append(call)
                     self._free.pop()
+            if not self._control.flowing:  # since the first of them was made ready
+                self._waiting.extendleft(call.artist for call in reversed(begun))
+                self._free.extend(call.worker for call in begun)
+                begun.clear()
             if begun:
                 self._note(begun)
         for call in begun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from artist_bio_gen.errors import ArtistBioGenError, LedgerError, StoppedError
 
@@ -55,8 +56,9 @@ class Control:
             callbacks = list(self._callbacks)
             self._stopped.set()
             self._flowing.set()
-        for callback in callbacks:
-            callback()
+        with ExitStack() as stack:  # each is called, whatever another one raises
+            for callback in reversed(callbacks):
+                stack.callback(callback)
 
     def when_stopped(self, callback: Callable[[], None]) -> None:
         """`callback` is called once, from the thread that stops the run."""

@@ -196,7 +196,14 @@ class Processor:
             call = calls.get()
             if call is None:
                 return False
-            self._clerk.bring(self._make(call))
+            brought: Answer | Settled = Settled(call, None)
+            try:
+                brought = self._make(call)
+            except BaseException:  # even that fails when there is no memory; nobody else would tell
+                self._control.stop("error")
+                raise
+            finally:
+                self._clerk.bring(brought)
         return True
 
     def _make(self, call: Call) -> Answer | Settled:

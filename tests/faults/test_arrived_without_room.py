@@ -55,7 +55,7 @@ class OneByOne:
         [Fault("write", errno.ENOSPC, forever=True)],
         [Fault("write", errno.ENOSPC, forever=True, short=300)],
         [Fault("fsync", errno.EIO, forever=True)],
-        [Fault("write", errno.ENOSPC, nth=7, forever=True)],
+        [Fault("write", errno.ENOSPC, nth=2, forever=True)],
         [Fault("write", errno.ENOSPC, forever=True, on="out.jsonl")],
         [Fault("write", errno.ENOSPC, forever=True, on="*.journal.*")],
     ],
