@@ -219,6 +219,7 @@ def test_a_reply_that_nobody_waits_for_is_written_as_long_as_the_journal_is_open
     left = {type(entry): entry for entry in made.left()}
     assert sorted(left, key=str) == [Intent, Reply]
     made.clerk.bring(made.caller.make(later))  # the journal is closed by now
+    assert made.control.error is None, "it would be told as a disk's"
 
 
 def test_one_write_that_memory_does_not_suffice_for_is_made_in_parts(bench: Make) -> None:

@@ -133,7 +133,8 @@ def _storable(text: str) -> str:
     ["([a](https://x" * 10_000, "\nSources:" * 10_000, "[1]" * 30_000 + "x", "x" + "[1]" * 30_000,
      "x" + "\u30101\u3011" * 30_000, " " * 50_000 + "x" + " \n" * 25_000, "(" * 100_000,
      "```\n" * 25_000, "x" + "\n- https://a.b" * 8_000, "* " * 50_000 + "x",
-     "(" + "[a](https://b)," * 7_000 + "x"],
+     "(" + "[a](https://b)," * 7_000 + "x", "a" + " " * 3_300 + "z" + "[1]\u30101\u3011" * 100,
+     "a[1]" + " " * 3_300 + "z" + "[1]\u30101\u3011" * 100],
 )  # fmt: skip
 def test_hostile_texts_take_no_time(text: str) -> None:
     """A regular expression that goes wild would hold this test for minutes."""

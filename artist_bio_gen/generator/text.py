@@ -18,13 +18,13 @@ _LINK = rf"\[[^\[\]\n]{{1,200}}\]\({_URL}(?:\s+\"[^\"\n]*\")?\)"
 _SITE_LINK = rf"\[(?:\d{{1,3}}|(?:[\w-]+\.)+[a-z]{{2,}})\]\({_URL}(?:\s+\"[^\"\n]*\")?\)"
 
 _MARK = re.compile(
-    rf"""\s*(?:
+    rf"""(?:
         \(\s*{_LINK}(?:[\s,;|]*{_LINK})*\s*\)              # ([wikipedia.org](https://...), ...)
       | {_SITE_LINK}                                       # [1](https://...)
       | \ue200[^\ue200\ue201]{{0,300}}\ue201               # a citation in private characters
       | 【(?:\d+(?::\d+)?|[^【】\n]{{0,200}}(?:†|source|turn\d)[^【】\n]{{0,200}})】
       | \[\d{{1,3}}\](?:,?\s*\[\d{{1,3}}\])*               # [1][2]
-    )[\s,;]*(?P<stop>[.!?\u3002]?)\s*\Z""",
+    )[\s,;]*+(?P<stop>[.!?\u3002]?)\s*+\Z""",
     re.VERBOSE,
 )
 _LAST_LINE = re.compile(
@@ -93,7 +93,7 @@ def _without_sources(text: str) -> str:
     if line := _LAST_LINE.search(tail):
         return body + tail[: line.start()]
     if mark := _MARK.search(tail):
-        before = body + tail[: mark.start()]
+        before = (body + tail[: mark.start()]).rstrip()
         ended = before[-1:] in tuple('.!?\u3002\u2026"\u201d)')
         return before + ("" if ended else mark["stop"])
     return text

@@ -15,6 +15,7 @@ again. With 256 workers that is a third of what a row costs.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import queue
 import threading
@@ -92,7 +93,7 @@ class Clerk:
                 self._brought.put(item)
                 return
         if isinstance(item, Answer):
-            self._take_in([item])
+            self._keep_late(item)
 
     def bring_no_more(self) -> None:
         """There are no more artists."""
@@ -113,7 +114,9 @@ class Clerk:
             with self._lock:
                 self._ended = True
             while not self._brought.empty():  # it came behind the giving up
-                self._take_in(self._next())
+                item = self._brought.get()
+                if isinstance(item, Answer):
+                    self._keep_late(item)
 
     def work(self) -> None:
         """Takes what has been brought, at least one thing, and gives out new calls."""
@@ -170,15 +173,19 @@ class Clerk:
                 if outcome is None and call.met is not None:
                     self.calls[call.worker].put(call)  # it makes further calls by itself
                     continue
-                if isinstance(outcome, Bio):
-                    entries.append(Entry.reply(call.artist, outcome))
-                elif outcome is not None:
-                    entries.append(Entry.failure(outcome))
+                if outcome is not None:
+                    entries.append(_entry(call.artist, outcome))
             self._free.append(call.worker)
             if outcome is not None:
                 kept.append((call, outcome))
         self._write(entries)
         return kept
+
+    def _keep_late(self, answer: Answer) -> None:
+        outcome = self._of_one(partial(self._caller.read, answer))
+        if outcome is not None:
+            with contextlib.suppress(LedgerFileError):  # closed: the next start names the call
+                self._journal.write(_entry(answer.call.artist, outcome))
 
     def _of_one(self, work: Callable[[], _T]) -> _T | None:
         try:
@@ -239,3 +246,7 @@ class Clerk:
             self._journal.write(*(Entry.answered(call.artist, 1) for call in begun))
             self._journal.settle([call.artist.id for call in begun])
             raise
+
+
+def _entry(artist: Artist, outcome: Bio | Failed) -> Entry:
+    return Entry.reply(artist, outcome) if isinstance(outcome, Bio) else Entry.failure(outcome)

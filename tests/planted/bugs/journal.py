@@ -21,7 +21,7 @@ BUGS = (
         (
             Change(
                 "processor/clerk.py",
-                "                    entries.append(Entry.reply(call.artist, outcome))\n",
+                "                    entries.append(_entry(call.artist, outcome))\n",
                 "                    pass\n",
             ),
         ),
