@@ -20,7 +20,7 @@ from tests.acceptance.harness import (
 from tests.fakes.api import FakeApi
 
 ROWS = 60
-WORKERS = 4
+WORKERS = 12
 BULK = "a fact " * 20_000
 """Of each artist: a request, a reply or a group of them needs memory from the system."""
 
