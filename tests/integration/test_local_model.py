@@ -23,6 +23,7 @@ from artist_bio_gen.generator.catalogue import find_weights, named, state
 from artist_bio_gen.generator.local import LocalModel
 from artist_bio_gen.values import Artist, Bio
 from tests.acceptance.harness import wait_for
+from tests.builders import Simple, one_call
 
 pytestmark = pytest.mark.model
 
@@ -205,16 +206,17 @@ def test_weights_that_cannot_be_loaded_are_told_with_the_last_words(
         LocalModel(bad, slots=1, say=print).__enter__()
 
 
-def test_call_to_a_server_that_was_killed_tells_why(weights: Path) -> None:
+@pytest.mark.parametrize("fails_late", [False, True])
+def test_call_to_a_server_that_was_killed_tells_why(weights: Path, fails_late: bool) -> None:
     def call(artist: Artist, attempt: str) -> Bio:
         raise Unavailable("connection refused", kind="connection")
 
     artist = Artist(1, "1", "Nina Simone")
     with LocalModel(weights, slots=1, say=print) as local:
-        watched = local.watched(call)
+        watched = local.watched(Simple(call, fails_late=fails_late))
         with pytest.raises(Unavailable):
-            watched(artist, "while it runs, an error is what it is")
+            one_call(watched, artist)  # while it runs, an error is what it is
         os.kill(local.pid, signal.SIGKILL)
         os.waitid(os.P_PID, local.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(LimitError, match="ended: killed, probably since memory ran out"):
-            watched(artist, "once it is gone")
+            one_call(watched, artist)
