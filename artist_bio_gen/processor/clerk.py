@@ -8,9 +8,9 @@ The clerk makes requests, notes calls and what they brought in the journal, one 
 has come, and hands on what is kept. A worker gets its next call only when what its last one brought
 is in the journal, so that a kill never costs more than one call a worker.
 
-Why not each worker for itself: after a wait, a thread finds the processor's caches full of others'
-data, and all that it does takes two or three times as long as in one thread that does it again and
-again. With 256 workers that is a third of what a row costs.
+Why not each worker for itself: what a thread does right after a wait was measured to take two to
+four times as long as in a loop, probably since the processor's caches hold others' data by then.
+With 256 workers that, and the writes for each row, were a quarter to a third of what a row costs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _Brought: TypeAlias = Artist | Answer | Settled
 
 
 class Clerk:
-    """Serves one thread, which calls `run`; `bring` and `bring_no_more` may be called from any.
+    """Serves one thread, which calls `run`; what brings, and gives up, may be called from any.
 
     `calls` has a queue for each worker, by its number from 1 on; None ends the worker.
     """
@@ -205,7 +205,8 @@ class Clerk:
         except LedgerFileError as exc:
             self._control.stop("error", exc)
         except Exception as exc:  # noqa: BLE001
-            # As above: what one of them meets, or all of them together, the others may not.
+            # One of them is at fault, or memory does not suffice for all at once: those that can be
+            # written alone are.
             self._control.stop("error", self._unforeseen(exc))
             for entry in entries:
                 self._of_one(partial(self._journal.write, entry))
