@@ -12,6 +12,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -620,16 +621,48 @@ class HeldUp:
         return os.write(fd, data)
 
 
-def test_a_write_that_is_held_up_holds_up_nobody_else(ledger: Path) -> None:
+def test_a_write_that_is_held_up_holds_up_neither_sync_nor_what_is_settled(ledger: Path) -> None:
     files = HeldUp()
     with Journal(ledger, RUN, files=files.calls) as journal:
         first = threading.Thread(target=buy, args=(journal, 1))
         first.start()
         assert files.begun.wait(60)
-        buy_and_sync(journal, 2)
+        journal.sync()
+        journal.settle(["2"])
         files.go_on.set()
         first.join()
-    assert entries_of(ledger) == [Reply(RUN, artist(n), bio("A bio.")) for n in (2, 1)]
+    assert entries_of(ledger) == [Reply(RUN, artist(1), bio("A bio."))]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, None])
+def test_nothing_comes_behind_a_write_that_ended_half_way(ledger: Path, error: int | None) -> None:
+    """It would stand on the torn entry's line, and be lost with it though it was acknowledged."""
+    kept: list[str] = []
+
+    def hurry() -> None:
+        with suppress(LedgerFileError):
+            journal.write(Entry.intent(artist(2), 1, "call-2"))
+            kept.append("2")
+
+    hurrying = threading.Thread(target=hurry)
+
+    def write(fd: int, data: bytes) -> int:
+        if hurrying.ident is not None:
+            return os.write(fd, data)
+        written = os.write(fd, data[:40])
+        hurrying.start()
+        hurrying.join(0.5)  # who does not wait has written by then; who waits is not waited for
+        if error is not None:
+            raise OSError(error, os.strerror(error))
+        return written
+
+    with Journal(ledger, RUN, files=replace(REAL, write=write)) as journal:
+        with suppress(LedgerFileError):
+            journal.write(Entry.intent(artist(1), 1, "call-1"))
+            kept.append("1")
+        hurrying.join()
+    assert kept == ([] if error is not None else ["1", "2"])
+    assert [entry.artist_id for entry in entries_of(ledger) if isinstance(entry, Intent)] == kept
 
 
 def test_a_write_that_outlasts_the_journal_goes_into_no_other_file(ledger: Path) -> None:

@@ -17,7 +17,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,16 +99,16 @@ class _Segment:
     fd: int
     size: int = 0
     needed_by: int = 0  # artists with an entry in this file that are not settled
-    writers: int = 0  # threads that are writing to it just now
-    given_up: bool = False  # closed by the last of them
+    in_use: bool = False  # it is being written to just now
+    given_up: bool = False  # closed by who writes to it
 
 
 class Journal:
     """The journal of one process. All methods may be called from any thread.
 
-    `_lock` guards the segments and the counts. Writes and syncs are made outside: the kernel puts
-    each appended entry behind the others in one piece, and threads that waited for each other's
-    writes would each give up the interpreter twice.
+    `_lock` guards the segments and the counts, and is not held while entries are written or synced.
+    `_writing` lets one thread write at a time, so that nothing comes behind a write that failed
+    half-way, or between its parts: it would stand on the torn entry's line, and be lost with it.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Journal:
         self._files = files
         self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._number = 0
         self._open_for: dict[str, list[_Segment]] = {}
         self._unsynced: set[int] = set()
@@ -171,7 +172,7 @@ class Journal:
             segments, self._segments = self._segments, []
             with ExitStack() as stack:  # one that cannot be removed leaves no other one open
                 for segment in segments:
-                    if segment.writers:
+                    if segment.in_use:
                         segment.given_up = True
                     elif segment.needed_by == 0:
                         stack.callback(self._remove, segment)
@@ -182,6 +183,10 @@ class Journal:
         """Writes the entries in one go, in their order. On return they survive a kill."""
         bodies = [orjson.dumps(entry.what) for entry in entries]
         data = b"".join(b"%08x %b\n" % (zlib.crc32(body), body) for body in bodies)
+        with self._writing:
+            self._append(entries, data)
+
+    def _append(self, entries: Sequence[Entry], data: bytes) -> None:
         firsts: list[list[_Segment]] = []
         with self._lock:
             self._check()
@@ -189,7 +194,7 @@ class Journal:
                 self._begin_segment()
             segment = self._segments[-1]
             segment.size += len(data)
-            segment.writers += 1
+            segment.in_use = True
             for entry in entries:
                 held = self._open_for.setdefault(entry.artist_id, [])
                 if segment not in held:
@@ -210,8 +215,8 @@ class Journal:
                     for held in firsts:
                         held.remove(segment)
                     segment.needed_by -= len(firsts)
-                segment.writers -= 1
-                if segment.given_up and not segment.writers:
+                segment.in_use = False
+                if segment.given_up:
                     os.close(segment.fd)
 
     def _begin_segment(self) -> None:

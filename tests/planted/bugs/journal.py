@@ -51,6 +51,17 @@ BUGS = (
         tests_of("test_pool.py", "test_nothing_is_made_final_while_its_sync_still_lasts"),
     ),
     Bug(
+        "many threads write to the journal at once",
+        (
+            Change(
+                "ledger/journal.py",
+                "        with self._writing:\n            self._append(entries, data)",
+                "        self._append(entries, data)",
+            ),
+        ),
+        tests_of("test_journal.py", "test_nothing_comes_behind_a_write_that_ended_half_way"),
+    ),
+    Bug(
         "a journal's file goes while somebody needs it",
         (
             Change(
