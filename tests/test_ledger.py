@@ -9,13 +9,16 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import orjson
 import pytest
 
 from artist_bio_gen.errors import LedgerError, LedgerFileError, StoppedError, UsageError
-from artist_bio_gen.ledger.files import FileCalls
+from artist_bio_gen.ledger.files import REAL, FileCalls
 from artist_bio_gen.ledger.ledger import Ledger
 from artist_bio_gen.ledger.line import first_prev
 from artist_bio_gen.ledger.segments import beside
@@ -560,6 +563,17 @@ def test_a_lock_that_fails_is_told_and_nothing_is_written(path: Path, nth: int, 
             assert nth == 2  # only giving it up fails
 
 
+def test_it_keeps_out_a_file_lock_of_another_program_and_is_kept_out_by_it(path: Path) -> None:
+    theirs = filelock.FileLock(beside(path, "lock"), timeout=0)
+    with make_ledger(path, 0), Ledger.open(path, cancelled=lambda: True) as ledger:
+        with ledger.locked(), pytest.raises(filelock.Timeout), theirs:
+            pytest.fail("both have it")
+        with theirs, pytest.raises(StoppedError), ledger.locked():
+            pytest.fail("both have it")
+        with ledger.locked():
+            assert beside(path, "lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_sidecar_that_cannot_be_made_is_told(path: Path) -> None:
     with make_ledger(path, 0) as ledger:
         beside(path, "lock").unlink()
@@ -788,3 +802,25 @@ def test_two_that_make_one_ledger_agree_on_it(path: Path) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+def test_nobody_makes_a_ledger_while_another_one_is_at_it(path: Path) -> None:
+    """Else the file would be of the one, and the head beside it of the other."""
+    made: list[str] = []
+
+    def make(files: FileCalls) -> None:
+        with suppress(UsageError), Ledger.create(path, files=files) as ledger:
+            made.append(ledger.id)
+
+    other = threading.Thread(target=make, args=(REAL,))
+
+    def rename(source: str, target: str) -> None:
+        if other.ident is None:
+            other.start()
+            other.join(0.5)  # who is not kept out is through by then; nobody else is waited for
+        Path(source).replace(target)
+
+    make(replace(REAL, rename=rename))
+    other.join()
+    with Ledger.open(path) as ledger:
+        assert made == [ledger.id]

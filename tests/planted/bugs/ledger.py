@@ -143,7 +143,7 @@ BUGS = (
                 'Sidecar(beside(path, f"lock.{uuid.uuid4()}"), cancelled)',
             ),
         ),
-        tests_of("test_ledger.py", "test_two_that_make_one_ledger_agree_on_it"),
+        tests_of("test_ledger.py", "test_nobody_makes_a_ledger_while_another_one_is_at_it"),
     ),
     Bug(
         "no lock on the ledger itself",
