@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -122,6 +124,17 @@ def test_a_deleted_ledger_is_not_begun_anew_beside_its_head(path: Path, noted: b
     with Ledger.reopen(path) as again:
         assert again.id == old.id
         assert again.scan().head.seq == 0
+
+
+def test_who_gets_no_lock_to_make_a_ledger_leaves_the_head_that_is_there(path: Path) -> None:
+    make_ledger(path, 1).close()
+    path.unlink()
+    head = saved_head(path)
+    beside(path, "lock").unlink()
+    beside(path, "lock").mkdir()
+    with pytest.raises(LedgerFileError, match="cannot be locked"):
+        Ledger.create(path)
+    assert saved_head(path) == head
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE, errno.ENOSPC])
@@ -572,6 +585,36 @@ def test_it_keeps_out_a_file_lock_of_another_program_and_is_kept_out_by_it(path:
             pytest.fail("both have it")
         with ledger.locked():
             assert beside(path, "lock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETLEASE"), reason="a call of Linux alone")
+def test_who_has_a_lease_on_the_lock_file_is_waited_for(path: Path) -> None:
+    """As file servers take for their clients: to open the file asks for it back, by a signal."""
+    asked = []
+    with make_ledger(path, 0) as ledger:
+        lease = os.open(beside(path, "lock"), os.O_RDONLY)
+
+        def give_up(signum: int, frame: object) -> None:
+            asked.append(signum)
+            fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+        before = signal.signal(signal.SIGIO, give_up)
+        try:
+            fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            with ledger.locked():
+                assert asked == [signal.SIGIO]
+        finally:
+            signal.signal(signal.SIGIO, before)
+            os.close(lease)
+
+
+def test_who_holds_the_lock_and_asks_for_it_again_is_told_and_does_not_wait(path: Path) -> None:
+    with make_ledger(path, 0) as ledger, Ledger.open(path) as again:
+        told = "holds the ledger's lock already"
+        with ledger.locked(), pytest.raises(UsageError, match=told), again.locked():
+            pytest.fail("it is held twice")
+        with again.locked():
+            assert again.catch_up()
 
 
 def test_a_sidecar_that_cannot_be_made_is_told(path: Path) -> None:

@@ -212,6 +212,8 @@ class Journal:
                 if written:
                     self._unsynced.add(segment.fd)
                 else:
+                    # Whatever it was that ended it, nothing more may come behind a part.
+                    self._broken = self._broken or f"{segment.path}: an entry may be torn"
                     for held in firsts:
                         held.remove(segment)
                     segment.needed_by -= len(firsts)

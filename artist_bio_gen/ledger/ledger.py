@@ -113,11 +113,12 @@ class Ledger:
                         " name another with --output"
                     )
                 # First the head: whoever finds the file finds its id as well.
-                ledger.save_head()
-                ledger._fd = files.open(
-                    str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, PRIVATE
-                )
-                sync_folder(files, path.parent)
+                with on_failure(ledger._remove_head_of_none):
+                    ledger.save_head()
+                    ledger._fd = files.open(
+                        str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, PRIVATE
+                    )
+                    sync_folder(files, path.parent)
         except FileExistsError as exc:
             raise UsageError(
                 f"{path}: a ledger is there already and is never overwritten; go on with it by"
@@ -125,13 +126,16 @@ class Ledger:
             ) from exc
         except (OSError, LedgerFileError) as exc:
             ledger.close()
-            if not os.path.lexists(path):
-                with suppress(OSError):  # the head of no ledger would be in the next one's way
-                    files.unlink(str(beside(path, "head")))
             if isinstance(exc, LedgerFileError):
                 raise
             raise LedgerFileError(f"{path}: cannot be created: {exc.strerror}") from exc
         return ledger
+
+    def _remove_head_of_none(self) -> None:
+        """The head of a ledger that could not be made would be in the next one's way."""
+        if not os.path.lexists(self.path):
+            with suppress(OSError):
+                self._files.unlink(str(beside(self.path, "head")))
 
     @classmethod
     def reopen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,16 @@ def only_run(path: Path, source: str, *, files: FileCalls = REAL) -> Iterator[No
         yield
 
 
+class _Held(threading.local):
+    """The lock files that a thread holds."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+
+
+_HELD = _Held()
+
+
 class Sidecar:
     """The lock file beside a ledger, for all processes and threads that write to it. `cancelled`
     ends a wait for it, with StoppedError.
@@ -68,6 +79,11 @@ class Sidecar:
 
     @contextmanager
     def held(self) -> Iterator[None]:
+        if self._path in _HELD.paths:  # it would wait for itself
+            raise UsageError(
+                f"{self._path}: this thread holds the ledger's lock already and cannot take it again;"
+                " write to one ledger after the other"
+            )
         try:
             while (fd := self._take()) is None:
                 if self._cancelled():
@@ -75,23 +91,39 @@ class Sidecar:
                 time.sleep(_AGAIN_S)
         except OSError as exc:
             raise LedgerFileError(f"{self._path}: cannot be locked: {exc.strerror}") from exc
+        _HELD.paths.add(self._path)
         try:
             yield
         finally:
+            _HELD.paths.discard(self._path)
             with suppress(OSError):
                 unlock_descriptor(fd)  # closing alone would leave it to a copy that a fork made
-            os.close(fd)
+            _close(fd)
 
     def _take(self) -> int | None:
         """A descriptor of its own for each hold, which keeps threads apart as well. None when
-        somebody else has the lock, or has deleted the file or made it anew meanwhile."""
-        # Neither through a link, nor waiting for whoever has a lease on the file.
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(self._path, flags, PRIVATE)
+        somebody else has the lock, or has made or deleted the file meanwhile."""
+        try:
+            fd = self._open()
+        except (BlockingIOError, FileExistsError):
+            return None  # somebody who has a lease on it is asked to give it up, or was quicker
         taken = False
         try:
             taken = lock_descriptor(fd, blocking=False) and is_same_file(fd, self._path)
         finally:
             if not taken:
-                os.close(fd)
+                _close(fd)
         return fd if taken else None
+
+    def _open(self) -> int:
+        # Neither through a link, nor waiting for whoever has a lease on it (fcntl(2)).
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            return os.open(self._path, flags | os.O_CREAT | os.O_EXCL, PRIVATE)
+
+
+def _close(fd: int) -> None:
+    with suppress(OSError):  # it holds nothing that could be lost
+        os.close(fd)
