@@ -81,8 +81,8 @@ class Sidecar:
     def held(self) -> Iterator[None]:
         if self._path in _HELD.paths:  # it would wait for itself
             raise UsageError(
-                f"{self._path}: this thread holds the ledger's lock already and cannot take it again;"
-                " write to one ledger after the other"
+                f"{self._path}: this thread holds the ledger's lock already and cannot take it"
+                " again; write to one ledger after the other"
             )
         try:
             while (fd := self._take()) is None:
