@@ -213,7 +213,10 @@ class Journal:
                     self._unsynced.add(segment.fd)
                 else:
                     # Whatever it was that ended it, nothing more may come behind a part.
-                    self._broken = self._broken or f"{segment.path}: an entry may be torn"
+                    self._broken = self._broken or (
+                        f"{segment.path}: an entry may be torn; no further call is made. --resume"
+                        " takes up what is whole"
+                    )
                     for held in firsts:
                         held.remove(segment)
                     segment.needed_by -= len(firsts)
